@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// An inode in memory: the committed image, its locks, and who uses it.
+//
+// Lock order (docs/locking.md): rwsem -> invalidate_lock -> extent_lock -> image_lock; several inodes' rwsems as
+// fs/lock_set.h says.
+//
+// The committed image is replaced as a whole after a commit, under image_lock. To read it: hold rwsem (either way)
+// or take a copy by snapshot(). The extent root inside it (payload, block_count) is further guarded by
+// extent_lock: page faults change extents under invalidate_lock shared, without rwsem.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "base/mutex.h"
+#include "base/types.h"
+#include "format/format.h"
+
+namespace udax::inode {
+
+class Inode {
+ public:
+  Inode(Ino ino, uint64_t slot_offset, const format::Inode& image)
+      : ino_(ino), slot_offset_(slot_offset), image_(image) {}
+  Inode(const Inode&) = delete;
+  Inode& operator=(const Inode&) = delete;
+
+  [[nodiscard]] Ino ino() const { return ino_; }
+  /// Where its 256 bytes are on the medium.
+  [[nodiscard]] uint64_t slot_offset() const { return slot_offset_; }
+
+  /// Readers of names or bytes shared; changes exclusive.
+  SharedMutex rwsem;
+  /// Faults shared; whoever removes or moves blocks exclusive.
+  SharedMutex invalidate_lock;
+  SharedMutex extent_lock;
+
+  /// A copy of the committed image; needs no lock.
+  [[nodiscard]] format::Inode snapshot() const {
+    const LockGuard guard(image_lock_);
+    return image_;
+  }
+  /// The committed image in place. The caller holds rwsem, or extent_lock for the extent root.
+  [[nodiscard]] const format::Inode& image() const { return image_; }
+  /// Takes over the image that was just committed. The caller holds rwsem or extent_lock exclusive.
+  void publish(const format::Inode& committed) {
+    const LockGuard guard(image_lock_);
+    image_ = committed;
+  }
+
+  [[nodiscard]] uint32_t mode() const { return image_.mode; }
+  [[nodiscard]] bool is_dir() const { return (image_.mode & 0170000U) == 0040000U; }
+  [[nodiscard]] bool is_reg() const { return (image_.mode & 0170000U) == 0100000U; }
+  [[nodiscard]] bool is_symlink() const { return (image_.mode & 0170000U) == 0120000U; }
+
+  /// Open handles. Changed under rwsem (shared is enough to add one; to find none: exclusive).
+  std::atomic<uint32_t> open_count{0};
+  /// True once the inode is free on the medium and lives on only because the kernel still knows its number.
+  std::atomic<bool> dead{false};
+  /// It stands in an orphan slot. Guarded by rwsem.
+  bool orphan = false;
+  /// Data written since the last fsync that the medium still holds back; see fs/file_sync.cc.
+  std::atomic<bool> data_dirty{false};
+
+ private:
+  friend class InodeCache;
+  const Ino ino_;
+  const uint64_t slot_offset_;
+  mutable SpinLock image_lock_;
+  format::Inode image_;
+  // Cache state, guarded by the shard's lock.
+  uint32_t references_ = 0;
+  bool recently_used_ = false;
+};
+
+}  // namespace udax::inode

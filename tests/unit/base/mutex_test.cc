@@ -106,17 +106,23 @@ TEST(SpinLockTest, AWaiterYieldsToAHolderThatSleeps) {
 TEST(SharedMutexTest, ReadersShareAndKeepWritersOut) {
   SharedMutex mutex;
   std::atomic<int> inside{0};
-  // Each reader waits for the other within the section: this ends only if both can be in it.
-  in_threads(2, [&] {
-    SharedLockGuard lock(mutex);
-    ++inside;
-    while (inside < 2) std::this_thread::yield();
-    if (mutex.try_lock()) {
-      ADD_FAILURE() << "a writer came in beside readers";
-      mutex.unlock();
-    }
+  std::atomic<bool> leave{false};
+  std::thread readers([&] {
+    // Each reader waits for the other within the section: both must be let in.
+    in_threads(2, [&] {
+      SharedLockGuard lock(mutex);
+      ++inside;
+      while (!leave) std::this_thread::yield();
+    });
   });
-  LockGuard lock(mutex);  // and both have left
+  while (inside < 2) std::this_thread::yield();
+  if (mutex.try_lock()) {
+    ADD_FAILURE() << "a writer came in beside readers";
+    mutex.unlock();
+  }
+  leave = true;
+  readers.join();
+  LockGuard lock(mutex);  // all have left
   EXPECT_EQ(inside, 2);
 }
 

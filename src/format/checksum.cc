@@ -58,4 +58,6 @@ bool is_sealed(uint32_t seed, Unit unit, const void* data) {
   return stored.get() == compute(seed, unit, data);
 }
 
+uint32_t bitmap_checksum(uint32_t seed, const void* data) { return crc32c(seed, data, kBlockSize); }
+
 }  // namespace udax::format

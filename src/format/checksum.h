@@ -35,4 +35,7 @@ void seal(uint32_t seed, Unit unit, void* data);
 /// True if the unit at `data` carries the checksum it should. kRaw: always.
 [[nodiscard]] bool is_sealed(uint32_t seed, Unit unit, const void* data);
 
+/// What GroupDesc::bitmap_checksum holds for the bitmap block at `data` (4096 bytes).
+[[nodiscard]] uint32_t bitmap_checksum(uint32_t seed, const void* data);
+
 }  // namespace udax::format

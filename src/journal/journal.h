@@ -22,11 +22,20 @@
 // drain. Checksum and lsn are the commit mark.
 //
 // Locks: `lock_` (a spinlock) covers a reservation and the state of the records in flight; a few instructions.
+//
+// No deadlock: a thread waits for room, or for the tail, only while it holds no reservation. One that holds a
+// reservation waits for nothing but earlier reservations, and takes no lock but `lock_` until applied(). So the
+// oldest record in flight always goes on, and with it the applied prefix, the tail, and whoever waits for room.
+// That the waiter holds locks of layers above does no harm: every record in flight has all of its own already.
+//
+// A drain that fails takes the whole journal down (fail()): with msync the error is told once, to one thread, and
+// the pages it was about count as clean after it, so that no later drain of any thread proves anything.
 #pragma once
 
+#include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <span>
 
 #include "base/error.h"
@@ -87,27 +96,76 @@ class Journal {
   [[nodiscard]] MetaStore& meta() const { return meta_; }
 
  private:
+  friend class Tx;  // fail()
+
+  /// A record from its reservation until it and all before it are applied. Numbered without gaps: number n is at
+  /// in_flight_[n % kInFlightMax].
   struct InFlight {
     uint64_t lsn = 0;
     uint64_t length = 0;
     bool written = false;
     bool applied = false;
   };
+  struct Reservation {
+    uint64_t number = 0;
+    uint64_t lsn = 0;
+  };
+  /// More than threads could ever be in a commit; one that finds no entry waits as it would for room.
+  static constexpr uint64_t kInFlightMax = 1024;
 
-  // To be laid out by the implementation.
+  // Appending (journal.cc).
+  [[nodiscard]] Result<Reservation> reserve(uint64_t length);
+  [[nodiscard]] bool try_reserve(uint64_t length, Reservation& out) UDAX_REQUIRES(lock_);
+  void write_record(uint64_t lsn, uint64_t length, std::span<const std::byte> ops, uint32_t op_count);
+  void ring_store(uint64_t position, const std::byte* bytes, uint64_t size);
+  void mark_written(const Reservation& record);
+  [[nodiscard]] Status wait_committed(uint64_t end);
+  [[nodiscard]] InFlight& entry(uint64_t number) UDAX_REQUIRES(lock_) { return in_flight_[number % kInFlightMax]; }
+  void tend_tail();
+  /// From here on nothing commits: neither what waits for its prefix, nor anything new.
+  void fail(const char* why);
+
+  // The control block (journal.cc).
+  [[nodiscard]] Status move_tail_locked() UDAX_REQUIRES(tail_mutex_);
+  [[nodiscard]] Status write_slot_locked(uint32_t state, uint64_t tail) UDAX_REQUIRES(tail_mutex_);
+
+  // Recovery (recovery.cc).
+  struct ControlState;
+  struct Scan;
+  [[nodiscard]] Result<ControlState> read_control() const;
+  [[nodiscard]] Result<uint64_t> load_record(Scan& scan, uint64_t position) const;
+  [[nodiscard]] Status walk(Scan& scan, bool apply);
+  void apply_record(const Scan& scan, uint64_t length);
+  void start_locked(const ControlState& control, uint64_t end) UDAX_REQUIRES(tail_mutex_);
+
   MetaStore& meta_;
+  Mutex tail_mutex_;  // one writer of the control block; taken before lock_
   mutable SpinLock lock_;
-  std::deque<InFlight> in_flight_ UDAX_GUARDED_BY(lock_);
-  uint64_t head_ UDAX_GUARDED_BY(lock_) = 0;
+
+  std::array<InFlight, kInFlightMax> in_flight_ UDAX_GUARDED_BY(lock_){};
+  uint64_t first_ UDAX_GUARDED_BY(lock_) = 0;    // number of the oldest in flight: not applied, or its prefix not
+  uint64_t written_ UDAX_GUARDED_BY(lock_) = 0;  // number of the oldest that is not written
+  uint64_t next_ UDAX_GUARDED_BY(lock_) = 0;     // number the next will get
+  uint64_t commits_ UDAX_GUARDED_BY(lock_) = 0;
+  uint64_t bytes_ UDAX_GUARDED_BY(lock_) = 0;
+
+  // Positions in bytes. The first three are stored under lock_, the tail under tail_mutex_; loaded without.
+  std::atomic<uint64_t> head_{0};
   std::atomic<uint64_t> committed_{0};
   std::atomic<uint64_t> applied_{0};
   std::atomic<uint64_t> tail_{0};
-  std::atomic<bool> failed_{false};
-  Mutex tail_mutex_;  // one writer of the control block; taken before lock_
+  std::atomic<bool> live_{false};    // recovered, writable, not closed
+  std::atomic<bool> failed_{false};  // stored under lock_: committed_ stands still from then on
+  std::atomic<uint64_t> tail_updates_{0};
+  std::atomic<uint64_t> waits_{0};
+
   uint64_t slot_sequence_ UDAX_GUARDED_BY(tail_mutex_) = 0;
+  uint32_t slot_ UDAX_GUARDED_BY(tail_mutex_) = 0;  // 0 or 1: the one that counts; the other is written next
+  // Set by recover(), before others may call.
   uint64_t epoch_ = 0;
   uint64_t mount_count_ = 0;
-  uint64_t ring_offset_ = 0;
+  uint64_t mounted_s_ = 0;
+  uint64_t ring_offset_ = 0;  // bytes from the pool's start
   uint64_t ring_bytes_ = 0;
 };
 

@@ -15,12 +15,18 @@
 // (`data_pending`), drained; then the record is appended (durable when append returns); then every change is stored
 // in place, flushed and drained; then the record counts as applied and the participants let go.
 //
+// Overlaps: shadows of one transaction never overlap, so no unit has two images. On sound media none are asked for;
+// media on which one block is two things at once are kCorrupted. The exception: a unit within a block that this
+// transaction made by create_raw_block() (an inode in a new chunk) is a part of that block's image, sealed at
+// commit like any other.
+//
 // Locks: a Tx belongs to one thread. The caller holds the locks of every structure it edits from the first
 // read on which an edit depends until commit() or abort() has returned.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "base/error.h"
@@ -76,37 +82,73 @@ class Tx {
   /// The caller has stored file data (non-temporally or flushed) that the record will point at.
   void data_pending() { data_pending_ = true; }
 
-  /// Adds a participant; must outlive the transaction. Lower ranks prepare first.
+  /// Adds a participant, one of 16 at most; must outlive the transaction. Lower ranks prepare first.
   void add_participant(Participant& p, int rank);
 
   /// True when another step (one tree path, one group) might outgrow kTxBytesMax: commit and go on in a new one.
   [[nodiscard]] bool nearly_full() const;
 
-  /// Nothing changed and no participants: commits to nothing, and gives the journal's present tail.
+  /// The position of the record. Nothing changed and no participants: commits to nothing, and gives the journal's
+  /// present tail. On error all is as if abort() had been called. kReadOnly: the medium is, or the journal has
+  /// failed; kIo: a drain failed, and the journal has with it; kTooBig; kNoMemory; what a participant gave.
   [[nodiscard]] Result<Lsn> commit();
   void abort() noexcept;
 
  private:
   struct Shadow {
-    uint64_t offset = 0;
+    uint64_t offset = 0;          // bytes from the pool's start
+    std::byte* image = nullptr;   // nullptr: a block this transaction never had a shadow of (dropped is set)
+    uint32_t size = 0;            // bytes
     format::Unit unit = format::Unit::kRaw;
-    bool fresh = false;     // written around the journal
+    bool fresh = false;           // written around the journal
     bool dropped = false;
-    std::byte* image = nullptr;
+    bool whole = false;           // journaled in full
+    bool nested = false;          // lies in the image of a fresh raw block
   };
   struct Entry {
-    Participant* participant;
-    int rank;
+    Participant* participant = nullptr;
+    int rank = 0;
   };
+  struct Scratch;
   enum class State : uint8_t { kOpen, kCommitted, kAborted };
 
-  [[nodiscard]] Shadow* find(uint64_t offset);
-  [[nodiscard]] const Shadow* find(uint64_t offset) const;
+  /// How a place is related to the shadows. Only on hostile media do the last two come up where a shadow is wanted.
+  enum class Match : uint8_t {
+    kNone,
+    kExact,     // `shadow` is of this very unit
+    kInside,    // in the fresh raw block `shadow`
+    kDropped,   // was dropped, and has no other shadow
+    kConflict,  // overlaps a shadow of another unit
+  };
+  struct Found {
+    Match match = Match::kNone;
+    const Shadow* shadow = nullptr;
+  };
+  static constexpr uint32_t kParticipantsMax = 16;
+
+  [[nodiscard]] static Scratch& scratch();
+  [[nodiscard]] Found find(uint64_t offset, format::Unit unit, uint32_t size) const;
+  [[nodiscard]] Result<const std::byte*> check_unit(uint64_t offset, format::Unit unit, uint32_t size) const;
+  [[nodiscard]] Result<Found> find_unit(uint64_t offset, format::Unit unit, uint32_t size) const;
+  [[nodiscard]] Result<std::byte*> add(uint64_t offset, format::Unit unit, uint32_t size);
+  [[nodiscard]] Result<std::byte*> add_nested(const Shadow& block, uint64_t offset, format::Unit unit, uint32_t size);
+  [[nodiscard]] Result<std::byte*> add_fresh(DeviceBlock b, format::Unit unit);
+  [[nodiscard]] Status check_header(const std::byte* image, DeviceBlock b, format::BlockKind kind, uint64_t owner) const;
+
+  [[nodiscard]] Result<Lsn> commit_prepared();
+  [[nodiscard]] Result<uint32_t> encode(std::vector<std::byte>& ops) const;
+  [[nodiscard]] Status write_fresh();
+  [[nodiscard]] Status apply(const std::vector<std::byte>& ops, uint32_t op_count);
+  void settle() const;
+  void release() noexcept;
 
   Journal& journal_;
   std::vector<Shadow> shadows_;
-  std::vector<Entry> participants_;
+  std::array<Entry, kParticipantsMax> participants_;  // by rank
+  uint32_t participant_count_ = 0;
+  mutable uint32_t last_found_ = 0;  // index of a shadow: edits come in runs
   bool data_pending_ = false;
+  bool out_of_memory_ = false;       // in a call that could not say so
   State state_ = State::kOpen;
 };
 

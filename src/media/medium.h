@@ -84,6 +84,14 @@ class Medium {
   /// Media errors survived so far, of all threads. A copy that must not return invented bytes compares it
   /// before and after.
   [[nodiscard]] virtual uint64_t faults() const { return 0; }
+  /// True if some page of the range was lost to a media error, now or earlier: what it shows is invented, and what
+  /// is stored to it does not last (drain then says kIo). faults() tells only of pages lost meanwhile. Costs next
+  /// to nothing while nothing is lost.
+  [[nodiscard]] virtual bool is_lost(uint64_t offset, uint64_t size) const {
+    static_cast<void>(offset);
+    static_cast<void>(size);
+    return false;
+  }
   [[nodiscard]] virtual Counters counters() const { return {}; }
 
   /// The descriptor of the pool, to be mapped by others; -1 if it has none.

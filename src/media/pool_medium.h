@@ -53,6 +53,7 @@ class PoolMedium final : public Medium {
   [[nodiscard]] Status drain() override;
   [[nodiscard]] Status deep_flush(uint64_t offset, uint64_t size) override;
   [[nodiscard]] uint64_t faults() const override;
+  [[nodiscard]] bool is_lost(uint64_t offset, uint64_t size) const override;
   [[nodiscard]] Counters counters() const override;
   [[nodiscard]] int fd() const override;
 

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <thread>
 #include <vector>
 
 #include "base/mutex.h"
@@ -50,7 +51,9 @@ class RecordingMedium final : public MemoryMedium {
  private:
   uint32_t thread_number() UDAX_REQUIRES(mutex_);
   mutable Mutex mutex_;
+  void log(Kind kind, uint64_t offset, uint64_t size) UDAX_REQUIRES(mutex_);
   bool recording_ UDAX_GUARDED_BY(mutex_) = false;
+  std::vector<std::thread::id> threads_ UDAX_GUARDED_BY(mutex_);
   std::vector<Event> events_;
   std::vector<std::byte> data_;
   MemoryMedium start_;

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "media/pool_lock.h"
+
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cinttypes>
+#include <cstdio>
+#include <fstream>
+#include <thread>
+
+namespace udax::media {
+namespace {
+
+constexpr std::chrono::milliseconds kPollInterval{5};
+
+bool is_alive(uint32_t pid) { return pid != 0 && (::kill(static_cast<pid_t>(pid), 0) == 0 || errno == EPERM); }
+
+/// The process that /proc/locks shows with an flock on the file behind `fd`; 0 if it shows none (that of another
+/// pid namespace, or a filesystem whose device numbers differ from stat's).
+uint32_t find_locker(int fd) {
+  struct stat st{};
+  if (::fstat(fd, &st) != 0) return 0;
+  std::ifstream locks("/proc/locks");
+  for (std::string line; std::getline(locks, line);) {
+    long pid = 0;
+    unsigned major_number = 0;
+    unsigned minor_number = 0;
+    uint64_t inode = 0;
+    // "1: FLOCK  ADVISORY  WRITE 4711 fd:00:1234 0 EOF"; a waiter's line has "->" before FLOCK.
+    if (std::sscanf(line.c_str(), "%*[^:]: FLOCK %*s %*s %ld %x:%x:%" SCNu64, &pid, &major_number, &minor_number,
+                    &inode) != 4) {
+      continue;
+    }
+    if (pid > 0 && inode == st.st_ino && major_number == ::major(st.st_dev) && minor_number == ::minor(st.st_dev)) {
+      return static_cast<uint32_t>(pid);
+    }
+  }
+  return 0;
+}
+
+std::string program_of(uint32_t pid) {
+  std::ifstream comm("/proc/" + std::to_string(pid) + "/comm");
+  std::string name;
+  std::getline(comm, name);
+  return name;
+}
+
+}  // namespace
+
+Status lock_pool(int fd, LockKind kind, std::chrono::milliseconds wait) {
+  const int operation = (kind == LockKind::kShared ? LOCK_SH : LOCK_EX) | LOCK_NB;
+  const auto deadline = std::chrono::steady_clock::now() + wait;
+  while (::flock(fd, operation) != 0) {
+    if (errno == EINTR) continue;
+    if (errno != EWOULDBLOCK) return from_errno(errno);
+    const auto now = std::chrono::steady_clock::now();
+    if (now >= deadline) return Error::kBusy;
+    std::this_thread::sleep_for(std::min<std::chrono::nanoseconds>(kPollInterval, deadline - now));
+  }
+  return {};
+}
+
+std::string describe_holder(const std::string& path, int fd, const Holder& holder) {
+  const uint32_t locker = find_locker(fd);
+  // A daemon that went into the background after it took the lock has another pid than the one on record.
+  const bool locker_lives = is_alive(locker);
+  const bool holder_counts = is_alive(holder.pid) && (!locker_lives || locker == holder.pid);
+  if (holder_counts) {
+    std::string text = path + " is in use by " + (holder.program.empty() ? "a process" : holder.program) + " (pid " +
+                       std::to_string(holder.pid) + ")";
+    if (!holder.mountpoint.empty()) text += ", mounted on " + holder.mountpoint;
+    return text;
+  }
+  if (!locker_lives) return path + " is in use by another process";
+  const std::string program = program_of(locker);
+  return path + " is in use by " + (program.empty() ? "a process" : program) + " (pid " + std::to_string(locker) + ")";
+}
+
+}  // namespace udax::media

@@ -7,8 +7,13 @@
 // size and block_count are kept; link counts and times are the caller's.
 //
 // Cookies (seekdir/telldir): the name's hash, 63 bits; it does not change while the name exists, whatever happens
-// to others. Names of equal hash (a chance of 2^-63 a pair; the hash is keyed) share a cookie and are
-// delivered together.
+// to others. Names of equal hash (a chance of 2^-63 a pair; the hash is keyed) are in one leaf and are delivered one
+// after another. All but the last of them carry the cookie below their hash, so that a listing that stops among
+// them goes on at the first of them: such a name may then be delivered twice, never left out.
+//
+// Errors of the Editor: kExists, kNotFound, kInvalid and kNameTooLong have changed nothing. After any other the
+// transaction must be aborted, as its shadows may be half changed. kAgain: it touches too many groups already;
+// abort it, and do the same in transactions of their own.
 //
 // Locks: the directory's rwsem, shared for reads, exclusive until commit has returned for changes.
 #pragma once
@@ -32,7 +37,7 @@ struct Listed {
   std::string_view name;  // valid during the call
   Ino ino;
   uint8_t type = 0;
-  uint64_t cookie = 0;    // pass to iterate() to go on behind this entry
+  uint64_t cookie = 0;  // pass to iterate() to go on behind this entry
 };
 
 /// The hash, hence the cookie, of a name.
@@ -64,11 +69,13 @@ class Editor {
       : tx_(tx), inode_(directory), purpose_(purpose) {}
 
   [[nodiscard]] Result<Dentry> lookup(std::string_view name) const;
-  /// kExists; kNoSpace; kNameTooLong; kInvalid (empty name, or '/' or NUL in it).
+  /// kExists; kNoSpace (also: too many names of this one hash); kNameTooLong; kInvalid (empty name, "." or "..",
+  /// '/' or NUL in it, inode number 0); kNoMemory; kAgain; kCorrupted.
   [[nodiscard]] Status insert(std::string_view name, Dentry dentry);
-  /// Never needs a new block. kNotFound.
+  /// Never needs a new block. kNotFound; kNoMemory; kAgain; kCorrupted.
   [[nodiscard]] Status remove(std::string_view name);
-  /// Points an existing name at another inode. Never needs a new block. kNotFound.
+  /// Points an existing name at another inode. Never needs a new block. kNotFound; kInvalid (inode number
+  /// 0); kNoMemory; kCorrupted.
   [[nodiscard]] Status replace(std::string_view name, Dentry dentry);
 
  private:

@@ -4,8 +4,8 @@
 //
 // A block is, in memory, free, reserved or in use. reserve (by a BlockTx) takes it from free; commit makes it in
 // use on the medium; abort gives it back. A block freed by a committed transaction stays unusable until the
-// journal's tail has passed that transaction (an old record could otherwise be replayed over its new
-// content) and until whoever quarantined it lets go; statfs counts it as free at once.
+// journal's tail has passed that transaction: an old record could otherwise be replayed over its new content.
+// statfs counts it as free at once.
 //
 // Alignment: 2 MiB-aligned free runs are kept whole for requests that can use them (contiguous need of 2 MiB or
 // more whose file offset is congruent). Small requests fill runs that are broken already, near their goal.
@@ -14,14 +14,19 @@
 // Persistence: bitmaps and descriptors are edited as part of the transaction, with the group's lock held from
 // the edit until the record is applied, so that images of one bitmap follow each other in the journal's order.
 //
-// Locks: one mutex a group, taken alone during reserve, and in ascending order at commit; then the journal.
+// Locks: reserving takes a group's spinlock, alone and shortly. A commit takes the edit mutexes of its groups, in
+// ascending order, and holds them until the record is applied; then the journal. See group_table.h.
 #pragma once
 
-#include <atomic>
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
+#include "alloc/group_budget.h"
+#include "alloc/pending_frees.h"
 #include "base/error.h"
 #include "base/mutex.h"
 #include "journal/tx.h"
@@ -75,7 +80,6 @@ class BlockAllocator {
 
  private:
   friend class BlockTx;
-  struct Group;
   struct Impl;
   journal::Journal& journal_;
   std::unique_ptr<Impl> impl_;
@@ -93,14 +97,17 @@ class BlockTx {
   [[nodiscard]] const journal::Tx& tx() const { return tx_; }
   [[nodiscard]] journal::MetaStore& meta() const { return tx_.meta(); }
 
-  /// Reserves one run of count_min... count blocks. kNoSpace; kNoMemory; kAgain: this transaction touches
-  /// kGroupsPerTx groups already (commit and go on in a new one).
+  /// Reserves one run of count_min... count blocks, within one group. kNoSpace; kNoMemory; kInvalid: count_min is 0 or
+  /// above count; kAgain: this transaction touches kGroupsPerTx groups already, and they have no room (commit
+  /// and go on in a new one). What the journal says if room had to be made and it could not.
   [[nodiscard]] Result<DeviceRun> allocate(const Request& request);
   /// One metadata block.
   [[nodiscard]] Result<DeviceBlock> allocate_block(alloc::Purpose purpose, DeviceBlock goal);
 
-  /// Frees a run when this commits. A run reserved by this very transaction goes back at once. kCorrupted: outside
-  /// the data area, or (found at commit) not in use. kAgain: too many groups.
+  /// Frees a run when this commits. A run, or a part of it, reserved by this very transaction goes back at once.
+  /// kCorrupted: outside the data area, or (found at commit) not in use. kAgain, and nothing done: too many groups;
+  /// a run of up to (kGroupsPerTx - 1) * kGroupBlocks blocks always fits an empty transaction. kNoMemory.
+  /// What lies in a group that is corrupted stays in use, for fsck to find.
   [[nodiscard]] Status free(DeviceRun run);
   /// free() of a metadata block: its shadow, if any, is dropped.
   [[nodiscard]] Status free_metadata(DeviceBlock b);
@@ -123,15 +130,27 @@ class BlockTx {
 
    private:
     friend class BlockTx;
-    struct Piece {
-      DeviceRun run;
-      bool freed = false;
-    };
+    [[nodiscard]] BlockAllocator::Impl& impl() const { return *allocator_.impl_; }
+    [[nodiscard]] Status edit_groups(journal::Tx& tx);
+    [[nodiscard]] Status edit_group(journal::Tx& tx, uint64_t group, std::span<const DeviceRun> taken,
+                                    std::span<const DeviceRun> freed);
+    void lock_groups() noexcept;
+    void unlock_groups() noexcept;
+    [[nodiscard]] bool give_back(DeviceRun run);
+
     BlockAllocator& allocator_;
-    std::vector<Piece> pieces_;
-    std::vector<uint64_t> locked_groups_;  // ascending, while prepared
+    // Each run lies within one group, and counts as one piece of it in the budget.
+    std::vector<DeviceRun> taken_;
+    std::vector<DeviceRun> freed_;
+    GroupBudget budget_;
+    PendingFrees::Batches batch_;  // of prepare(): the freed runs whose groups are held
+    std::array<size_t, journal::kGroupsPerTx> locked_{};  // edit stripes, ascending
+    size_t locked_count_ = 0;
+    bool joined_ = false;  // the transaction knows of this part
   };
   static constexpr int kRank = 100;
+
+  void join();
 
   BlockAllocator& allocator_;
   Part part_;

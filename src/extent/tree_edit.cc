@@ -8,6 +8,7 @@ namespace udax::extent {
 
 Status TreeEdit::seek(uint64_t at) {
   UDAX_TRY(leaf_, walk_.seek(at));
+  groups_.set_path(walk_.root().is_tree ? walk_.root().level + 1 : 0);
   return {};
 }
 

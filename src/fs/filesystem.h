@@ -10,8 +10,9 @@
 // checked here is what the kernel leaves to the filesystem: flags (append-only, immutable), read-only mounts,
 // setuid/setgid and capability clearing, setgid inheritance, sticky renames are the kernel's.
 //
-// Lookup counts: lookup, make, symlink, link, tmpfile do NOT count; the front door calls remember() for each
-// entry that it really hands to the kernel, before the reply is sent, and forget().
+// Lookup counts: with MountOptions::count_lookups, each successful lookup, make, create, tmpfile, symlink and link
+// counts one lookup of the inode it gives, under the locks that keep it alive; the front door calls forget() for
+// what could not be delivered. readdirplus: remember() from within the sink, for each entry that has attributes.
 //
 // Locks: see docs/locking.md. Every operation takes what it needs; callers hold nothing.
 //
@@ -40,6 +41,7 @@
 
 namespace udax::fs {
 
+class DirtyData;
 class Filesystem;
 
 /// An open file or directory. Destroying it (release) may remove an unlinked file.
@@ -57,6 +59,7 @@ class OpenFile {
 
  private:
   friend class Filesystem;
+  friend struct Ops;
   OpenFile(Filesystem& fs, inode::InodeRef ref, uint32_t flags, bool dax);
   Filesystem& fs_;
   inode::InodeRef ref_;
@@ -168,6 +171,7 @@ class Filesystem {
   [[nodiscard]] Result<std::vector<ExtentInfo>> extents(Ino ino, uint64_t offset, size_t count_max);
 
   // --- the kernel's references -------------------------------------------------------------------------------
+  /// One more lookup of `ino`. To be called where the inode cannot go away: in a DirSink.
   [[nodiscard]] Status remember(Ino ino);
   void forget(Ino ino, uint64_t count);
 
@@ -192,6 +196,7 @@ class Filesystem {
   std::unique_ptr<alloc::BlockAllocator> allocator_;
   std::unique_ptr<inode::InodeTable> table_;
   std::unique_ptr<inode::InodeCache> cache_;
+  std::unique_ptr<DirtyData> dirty_data_;
   mapping::MapperRegistry mappers_;
   Mutex rename_mutex_;  // directory moves across directories, one at a time
   std::atomic<uint64_t> evicted_orphans_{0};

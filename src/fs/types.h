@@ -68,6 +68,7 @@ struct MountOptions {
   bool read_only = false;
   DaxMode dax = DaxMode::kInode;
   AtimeMode atime = AtimeMode::kRelative;
+  bool count_lookups = false;    // the caller is a kernel's front door, and will forget() what it was given
   uint64_t inode_cache = 65536;  // unreferenced inodes kept in memory
 };
 

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// fallocate(2): allocate, keep the size, punch a hole, zero a range.
+//
+// Allocated blocks are unwritten: they read as zeroes whatever they hold. Punching and zeroing work on whole blocks
+// in the map, and on the bytes of the blocks at the edges. Each transaction leaves a consistent file; the size and
+// the times change in the last one.
+//
+// Locks: rwsem exclusive; punch and zero also invalidate_lock exclusive, after every mapper has let go.
+#include <algorithm>
+
+#include "fs/ops.h"
+
+namespace udax::fs {
+namespace {
+
+struct BlockRange {
+  FileBlock from;
+  FileBlock to;
+  [[nodiscard]] bool empty() const { return to <= from; }
+};
+
+/// The blocks that [offset, end) touches, and those that it covers.
+BlockRange touched(uint64_t offset, uint64_t end) {
+  return {FileBlock(offset >> kBlockShift), FileBlock(blocks_for(end))};
+}
+BlockRange covered(uint64_t offset, uint64_t end) {
+  return {FileBlock(blocks_for(offset)), FileBlock(end >> kBlockShift)};
+}
+
+/// Fills the holes of `range` with unwritten extents, as far as one transaction goes. Gives where it stopped.
+Result<FileBlock> fill_holes(Change& change, format::Inode& image, BlockRange range) {
+  extent::Editor map(change.blocks(), image);
+  FileBlock at = range.from;
+  DeviceBlock goal = kNoBlock;
+  while (at < range.to && (at == range.from || !change.nearly_full())) {
+    UDAX_TRY(const extent::Mapping m, map.lookup(at, range.to - at));
+    if (!m.is_hole()) {
+      goal = m.device + m.count;
+      at = m.end();
+      continue;
+    }
+    alloc::Request request;
+    request.count = m.count;
+    request.goal = goal;
+    request.file_block = at.value;
+    const auto run = change.blocks().allocate(request);
+    if (!run) {
+      if (run.error() == Error::kAgain && at > range.from) return at;
+      return run.error();
+    }
+    UDAX_CHECK(map.insert(at, *run, true));
+    goal = run->end();
+    at += run->count;
+  }
+  return at;
+}
+
+/// Size, times, privileges: the last step of every mode.
+Status finish(const Ops& ops, Change& change, format::Inode& image, uint64_t new_size) {
+  if (new_size > image.size) {
+    UDAX_CHECK(ops.zero_tail(change, image, image.size));
+    image.size = new_size;
+  }
+  UDAX_CHECK(ops.kill_privileges(change, image, true));
+  touch_modified(image, now());
+  return {};
+}
+
+Status allocate(const Ops& ops, inode::Inode& inode, BlockRange range, uint64_t new_size) {
+  for (;;) {
+    Change change(ops.table());
+    UDAX_TRY(format::Inode * image, change.edit(inode));
+    UDAX_TRY(const FileBlock at, fill_holes(change, *image, range));
+    if (at >= range.to) {
+      UDAX_CHECK(finish(ops, change, *image, new_size));
+      return change.commit();
+    }
+    UDAX_CHECK(change.commit());
+    range.from = at;
+  }
+}
+
+/// Zeroes the bytes of [offset, end) in blocks that it does not cover, and lets `whole` take the covered ones,
+/// transaction by transaction, until it says true.
+Status clear(const Ops& ops, inode::Inode& inode, uint64_t offset, uint64_t end,
+             const std::function<Result<bool>(Change&, format::Inode&)>& whole, uint64_t new_size) {
+  for (bool first = true;; first = false) {
+    Change change(ops.table());
+    UDAX_TRY(format::Inode * image, change.edit(inode));
+    if (first) {
+      const uint64_t head_end = std::min(end, align_up(offset, kBlockSize));
+      UDAX_CHECK(ops.zero_partial(change, *image, offset, head_end));
+      UDAX_CHECK(ops.zero_partial(change, *image, std::max(head_end, align_down(end, kBlockSize)), end));
+    }
+    UDAX_TRY(const bool done, whole(change, *image));
+    if (done) UDAX_CHECK(finish(ops, change, *image, new_size));
+    UDAX_CHECK(change.commit());
+    if (done) return {};
+  }
+}
+
+Status punch(const Ops& ops, inode::Inode& inode, uint64_t offset, uint64_t end) {
+  BlockRange whole = covered(offset, end);
+  return clear(
+      ops, inode, offset, end,
+      [&whole](Change& change, format::Inode& image) -> Result<bool> {
+        if (whole.empty()) return true;
+        // Splitting an extent may need a block: what frees space may take one of the reserve.
+        UDAX_TRY(whole.to, extent::Editor(change.blocks(), image, alloc::Purpose::kMustSucceed)
+                               .remove(whole.from, whole.to));
+        return whole.to == whole.from;
+      },
+      0);
+}
+
+Status zero_range(const Ops& ops, inode::Inode& inode, uint64_t offset, uint64_t end, uint64_t new_size) {
+  BlockRange whole = covered(offset, end);
+  UDAX_CHECK(clear(
+      ops, inode, offset, end,
+      [&whole](Change& change, format::Inode& image) -> Result<bool> {
+        if (whole.empty()) return true;
+        UDAX_TRY(whole.from, extent::Editor(change.blocks(), image).set_unwritten(whole.from, whole.to, true));
+        return whole.from == whole.to;
+      },
+      0));
+  return allocate(ops, inode, touched(offset, end), new_size);
+}
+
+}  // namespace
+
+Status Filesystem::fallocate(OpenFile& file, uint32_t mode, uint64_t offset, uint64_t length) {
+  const Ops ops{*this};
+  UDAX_CHECK(ops.check_writable());
+  inode::Inode& inode = file.inode();
+  if (inode.is_dir()) return Error::kIsDirectory;
+  if (!inode.is_reg()) return Error::kNoDevice;
+  if (length == 0) return Error::kInvalid;
+  if (offset > format::kFileSizeMax || length > format::kFileSizeMax - offset) return Error::kFileTooBig;
+  const uint64_t end = offset + length;
+  const bool keep = (mode & kFallocKeepSize) != 0;
+  const uint32_t what = mode & ~kFallocKeepSize;
+  if (what != 0 && what != kFallocPunchHole && what != kFallocZeroRange) return Error::kNotSupported;
+  if (what == kFallocPunchHole && !keep) return Error::kNotSupported;
+
+  const LockGuard guard(inode.rwsem);
+  const uint32_t flags = inode.image().flags;
+  if ((flags & format::kFlagImmutable) != 0) return Error::kPermission;
+  if ((flags & format::kFlagAppend) != 0 && what != 0) return Error::kPermission;
+  const uint64_t new_size = keep ? 0 : end;
+  if (what == 0) {
+    // What can never fit is refused before any of it is taken.
+    const uint64_t wanted = length >> kBlockShift;
+    if (wanted > statfs().blocks_available + inode.image().block_count) return Error::kNoSpace;
+    return allocate(ops, inode, touched(offset, end), new_size);
+  }
+  const LockGuard invalidate(inode.invalidate_lock);
+  mappers_.invalidate(inode.ino(), {align_down(offset, kBlockSize), align_up(end, kBlockSize)});
+  if (what == kFallocPunchHole) return punch(ops, inode, offset, end);
+  return zero_range(ops, inode, offset, end, new_size);
+}
+
+}  // namespace udax::fs

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Opening and releasing. An open handle keeps an inode's bytes: the last release of one without a name evicts it.
+//
+// Locks: open counts up with the inode's rwsem shared, so that an unlink (exclusive) sees every handle there is.
+#include <fcntl.h>
+
+#include "base/log.h"
+#include "fs/ops.h"
+
+namespace udax::fs {
+
+OpenFile::OpenFile(Filesystem& fs, inode::InodeRef ref, uint32_t flags, bool dax)
+    : fs_(fs), ref_(std::move(ref)), flags_(flags), dax_(dax) {
+  ref_->open_count.fetch_add(1);
+}
+
+OpenFile::~OpenFile() { fs_.release(*this); }
+
+OpenFilePtr Ops::make_open_file(inode::InodeRef ref, uint32_t flags) const {
+  const bool dax = effective_dax(ref->snapshot());
+  return OpenFilePtr(new OpenFile(fs, std::move(ref), flags, dax));
+}
+
+Result<OpenFilePtr> Filesystem::open(Ino ino, uint32_t flags, bool kill_suidgid) {
+  const Ops ops{*this};
+  UDAX_TRY(inode::InodeRef ref, ops.get(ino));
+  const bool writes = (flags & O_ACCMODE) != O_RDONLY;
+  const bool truncates = (flags & O_TRUNC) != 0 && ref->is_reg();
+  if (writes || truncates) {
+    UDAX_CHECK(ops.check_writable());
+    const uint32_t pinned = ref->snapshot().flags;
+    if ((pinned & format::kFlagImmutable) != 0) return Error::kPermission;
+    // open(2): an append-only file is opened for writing with O_APPEND only, and not truncated.
+    if ((pinned & format::kFlagAppend) != 0 && ref->is_reg() && ((flags & O_APPEND) == 0 || truncates)) {
+      return Error::kPermission;
+    }
+  }
+  if (writes && ref->is_dir()) return Error::kIsDirectory;
+  if (truncates) {
+    const LockGuard guard(ref->rwsem);
+    if (ref->dead) return Error::kStale;
+    const format::TimeStamp t = now();
+    UDAX_CHECK(ops.resize(*ref, 0, [&](Change& change, format::Inode& image) -> Status {
+      UDAX_CHECK(ops.kill_privileges(change, image, kill_suidgid));
+      touch_modified(image, t);
+      return {};
+    }));
+    return ops.make_open_file(ref.share(), flags);
+  }
+  const SharedLockGuard guard(ref->rwsem);
+  if (ref->dead) return Error::kStale;
+  return ops.make_open_file(ref.share(), flags);
+}
+
+void Filesystem::release(OpenFile& file) {
+  inode::Inode& inode = file.inode();
+  const Ops ops{*this};
+  if (inode.open_count.fetch_sub(1) != 1) return;
+  if (inode.snapshot().nlink != 0 || read_only()) return;
+  const LockGuard guard(inode.rwsem);
+  if (inode.open_count.load() != 0 || inode.image().nlink != 0 || !inode.orphan || inode.dead) return;
+  if (const Status done = ops.evict(inode); !done) {
+    log::error("released inode {} cannot be freed now: {}", inode.ino().value, to_string(done.error()));
+  }
+}
+
+}  // namespace udax::fs

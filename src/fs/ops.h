@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// What the files of this folder share: finding inodes, building a change, converting attributes.
+//
+// A Change is one transaction over some inodes. The first edit of an inode takes its extent_lock exclusive, kept until
+// the Change is destroyed: whoever edits any part of an inode's image holds it (faults edit the extent root
+// without rwsem), so that no two transactions work on copies of one image. The committed images are
+// published before the locks go.
+//
+// Locks: rwsems as lock order says are the operations' own; a Change takes extent locks in the order of edits, which
+// cannot deadlock since all inodes of a several-inode change are held by rwsem exclusive, and a fault takes one.
+#pragma once
+
+#include <array>
+#include <optional>
+
+#include "base/clock.h"
+#include "dir/dir_index.h"
+#include "extent/extent_map.h"
+#include "fs/filesystem.h"
+
+namespace udax::fs {
+
+class Change {
+ public:
+  explicit Change(inode::InodeTable& table) : tx_(table) {}
+  ~Change() UDAX_NO_THREAD_SAFETY_ANALYSIS;  // run-time set of locks
+  Change(const Change&) = delete;
+  Change& operator=(const Change&) = delete;
+
+  [[nodiscard]] inode::InodeTx& tx() { return tx_; }
+  [[nodiscard]] alloc::BlockTx& blocks() { return tx_.blocks(); }
+
+  /// The shadow of `inode` to change.
+  [[nodiscard]] Result<format::Inode*> edit(inode::Inode& inode) UDAX_NO_THREAD_SAFETY_ANALYSIS;
+  /// Frees `inode` on the medium with this change; `ghost` is the image that memory keeps.
+  [[nodiscard]] Status free(inode::Inode& inode, const format::Inode& ghost);
+  [[nodiscard]] bool nearly_full() { return tx_.blocks().nearly_full(); }
+
+  /// Commits and publishes. On error nothing has changed.
+  [[nodiscard]] Status commit();
+
+ private:
+  struct Edited {
+    inode::Inode* inode = nullptr;
+    format::Inode* shadow = nullptr;
+    bool freed = false;
+    format::Inode ghost{};
+  };
+  static constexpr size_t kEditedMax = 6;
+  inode::InodeTx tx_;
+  std::array<Edited, kEditedMax> edited_{};
+  size_t count_ = 0;
+};
+
+/// Exclusive rwsems of up to four inodes, taken in the order given and released in reverse; null ones are skipped.
+class RwsemSet {
+ public:
+  RwsemSet() = default;
+  ~RwsemSet() UDAX_NO_THREAD_SAFETY_ANALYSIS;  // run-time set of locks
+  RwsemSet(const RwsemSet&) = delete;
+  RwsemSet& operator=(const RwsemSet&) = delete;
+  void lock(inode::Inode* inode) UDAX_NO_THREAD_SAFETY_ANALYSIS;
+
+ private:
+  std::array<inode::Inode*, 4> held_{};
+  size_t count_ = 0;
+};
+
+[[nodiscard]] format::TimeStamp now();
+void set_mtime(format::Inode& image, format::TimeStamp t);
+void set_ctime(format::Inode& image, format::TimeStamp t);
+void set_atime(format::Inode& image, format::TimeStamp t);
+inline void touch_modified(format::Inode& image, format::TimeStamp t) {
+  set_mtime(image, t);
+  set_ctime(image, t);
+}
+[[nodiscard]] Attr to_attr(const format::Inode& image);
+[[nodiscard]] Status check_name(std::string_view name);  // for names to be made or removed
+[[nodiscard]] inline uint32_t type_of(uint32_t mode) { return mode & 0170000U; }
+[[nodiscard]] inline uint8_t dirent_type(uint32_t mode) { return static_cast<uint8_t>((mode >> 12) & 15U); }
+
+/// The internals of Filesystem, for the files of this folder.
+struct Ops {
+  Filesystem& fs;
+
+  [[nodiscard]] inode::InodeTable& table() const { return *fs.table_; }
+  [[nodiscard]] inode::InodeCache& cache() const { return *fs.cache_; }
+  [[nodiscard]] journal::MetaStore& meta() const { return *fs.meta_; }
+  [[nodiscard]] media::Medium& medium() const { return *fs.medium_; }
+  [[nodiscard]] alloc::BlockAllocator& allocator() const { return *fs.allocator_; }
+  [[nodiscard]] DirtyData& dirty_data() const { return *fs.dirty_data_; }
+  [[nodiscard]] mapping::MapperRegistry& mappers() const { return fs.mappers_; }
+  [[nodiscard]] Mutex& rename_mutex() const { return fs.rename_mutex_; }
+
+  [[nodiscard]] Status check_writable() const;
+  /// kStale if there is no such inode.
+  [[nodiscard]] Result<inode::InodeRef> get(Ino ino) const;
+  /// kNotDirectory if it is none.
+  [[nodiscard]] Result<inode::InodeRef> get_dir(Ino ino) const;
+  /// The inode that a directory entry names: one that is not there is corruption, not staleness.
+  [[nodiscard]] Result<inode::InodeRef> get_child(const inode::Inode& dir, const dir::Dentry& dentry) const;
+
+  /// Counts the lookup if the front door wants that.
+  [[nodiscard]] Status count_lookup(Ino ino) const;
+
+  /// May entries of `dir` be made (removing = false) or removed? REQUIRES: its rwsem.
+  [[nodiscard]] static Status check_dir_change(const inode::Inode& dir, bool removing);
+
+  /// Takes one name of `victim` away within `change`: link count, orphan slot or freeing. REQUIRES: its rwsem
+  /// exclusive. Then commit_unlink; then, with the change destroyed, finish_unlink.
+  enum class Fate : uint8_t { kStays, kFreed, kOrphaned, kToEvict };
+  [[nodiscard]] Result<Fate> drop_link(Change& change, inode::Inode& victim, format::TimeStamp t) const;
+  [[nodiscard]] Status commit_unlink(Change& change, inode::Inode& victim, Fate fate) const;
+  void finish_unlink(inode::Inode& victim, Fate fate) const;
+
+  /// Removes all an inode owns and the inode itself, in steps. REQUIRES: rwsem exclusive, nlink 0, an orphan, not open.
+  [[nodiscard]] Status evict(inode::Inode& inode) const;
+  /// Frees what lies behind the end of an orphaned, still linked file, and takes it off the orphans.
+  [[nodiscard]] Status finish_truncate(inode::Inode& inode) const;
+
+  /// Within `change`: everything but the inode itself goes. False: not all of it fitted; commit and go on.
+  [[nodiscard]] Result<bool> remove_contents(Change& change, format::Inode& image) const;
+
+  /// Attributes of a new inode in `parent`: owner, setgid, umask or default ACL, inherited flags. `acl_*`: what is
+  /// to be set as xattrs.
+  struct NewInode {
+    uint32_t mode = 0;
+    uint32_t uid = 0;
+    uint32_t gid = 0;
+    uint32_t flags = 0;
+    uint32_t project_id = 0;
+    std::vector<std::byte> access_acl;   // empty: none
+    std::vector<std::byte> default_acl;  // empty: none
+  };
+  [[nodiscard]] Result<NewInode> inherit(const inode::Inode& parent, uint32_t mode, const Caller& caller) const;
+  /// Allocates and fills an inode. The image is the shadow.
+  [[nodiscard]] Result<inode::InodeTx::Allocated> new_inode(Change& change, const inode::Inode& parent,
+                                                            const NewInode& with, format::TimeStamp t) const;
+
+  /// Clears setuid, setgid (if group-executable) when `suidgid`, and file capabilities.
+  [[nodiscard]] Status kill_privileges(Change& change, format::Inode& image, bool suidgid) const;
+  [[nodiscard]] Result<bool> has_privileges(const format::Inode& image, bool suidgid) const;
+
+  /// Makes the zeroes between `from` and the end of its block, so that growing the file shows no old bytes.
+  /// REQUIRES: extent_lock exclusive (a Change edits the inode). Notes data as pending in the transaction.
+  [[nodiscard]] Status zero_tail(Change& change, const format::Inode& image, uint64_t from) const;
+  /// Zeroes [from, to), within one block, if bytes are there.
+  [[nodiscard]] Status zero_partial(Change& change, const format::Inode& image, uint64_t from, uint64_t to) const;
+
+  /// Changes the size (see truncate.cc). `also` makes further changes to the image within the first transaction.
+  /// REQUIRES: rwsem exclusive.
+  [[nodiscard]] Status resize(inode::Inode& inode, uint64_t size,
+                              const std::function<Status(Change&, format::Inode&)>& also) const;
+
+  /// write() with rwsem held exclusive.
+  [[nodiscard]] Result<uint64_t> write_exclusive(inode::Inode& inode, uint64_t offset,
+                                                 std::span<const std::byte> data, bool kill_suidgid) const;
+  /// Stores file data in place of what is there; durable after settle().
+  void store_data(inode::Inode& inode, uint64_t device_offset, const std::byte* data, uint64_t size) const;
+  /// Makes data stored by this thread durable where that is cheap; else fsync will (see dirty_data.h).
+  [[nodiscard]] Status settle() const;
+  [[nodiscard]] Status flush_data(inode::Inode& inode) const;
+
+  void update_atime(inode::Inode& inode) const;
+  [[nodiscard]] bool effective_dax(const format::Inode& image) const;
+  [[nodiscard]] OpenFilePtr make_open_file(inode::InodeRef ref, uint32_t flags) const;
+};
+
+}  // namespace udax::fs

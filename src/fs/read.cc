@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Reading, without a copy: the sink gets pieces that point into the pool.
+//
+// Holes and unwritten extents read as zeroes. Locks: rwsem and extent_lock shared until the sink has returned, so
+// the pieces stay what they are.
+#include <algorithm>
+#include <vector>
+
+#include "fs/ops.h"
+
+namespace udax::fs {
+namespace {
+
+constexpr uint64_t kZeroBytes = 1 << 20;
+// What holes read as. Never written to.
+alignas(kBlockSize) const std::byte kZeroes[kZeroBytes] = {};
+
+/// One thread's list of pieces, kept between calls so that reading allocates nothing.
+std::vector<iovec>& scratch() {
+  thread_local std::vector<iovec> pieces;
+  pieces.clear();
+  return pieces;
+}
+
+void add_piece(std::vector<iovec>& pieces, const std::byte* data, uint64_t size) {
+  auto* base = const_cast<std::byte*>(data);
+  if (!pieces.empty() && static_cast<std::byte*>(pieces.back().iov_base) + pieces.back().iov_len == base) {
+    pieces.back().iov_len += size;
+  } else {
+    pieces.push_back({base, size});
+  }
+}
+
+Status gather(const Ops& ops, const format::Inode& image, uint64_t offset, uint64_t size,
+              std::vector<iovec>& pieces) {
+  const extent::Reader map(ops.meta(), image);
+  const uint64_t end = offset + size;
+  while (offset < end) {
+    const FileBlock at(offset >> kBlockShift);
+    UDAX_TRY(const extent::Mapping m, map.lookup(at, blocks_for(end) - at.value));
+    const uint64_t run_end = std::min(end, m.end().value << kBlockShift);
+    uint64_t n = run_end - offset;
+    if (m.is_data()) {
+      add_piece(pieces, ops.medium().at(offset_of(m.device) + (offset - (at.value << kBlockShift))), n);
+    } else {
+      while (n > 0) {
+        const uint64_t part = std::min(n, kZeroBytes);
+        pieces.push_back({const_cast<std::byte*>(kZeroes), part});
+        n -= part;
+      }
+    }
+    offset = run_end;
+  }
+  return {};
+}
+
+bool atime_is_due(const format::Inode& image, AtimeMode mode, format::TimeStamp t) {
+  if (mode == AtimeMode::kNever || (image.flags & format::kFlagNoAtime) != 0) return false;
+  const Attr a = to_attr(image);
+  if (a.atime == t) return false;
+  if (mode == AtimeMode::kStrict) return true;
+  constexpr int64_t kDaySeconds = 24 * 60 * 60;  // relatime, mount(8)
+  return a.atime <= a.mtime || a.atime <= a.ctime || t.seconds - a.atime.seconds >= kDaySeconds;
+}
+
+}  // namespace
+
+void Ops::update_atime(inode::Inode& inode) const {
+  if (fs.read_only() || inode.dead) return;
+  const format::TimeStamp t = now();
+  if (!atime_is_due(inode.snapshot(), fs.options_.atime, t)) return;
+  const SharedLockGuard guard(inode.rwsem);
+  if (inode.dead) return;
+  Change change(table());
+  const auto image = change.edit(inode);
+  if (!image) return;  // a time of reading is not worth an error
+  set_atime(**image, t);
+  static_cast<void>(change.commit());
+}
+
+Status Filesystem::read(OpenFile& file, uint64_t offset, uint64_t size, const ReadSink& sink) {
+  const Ops ops{*this};
+  inode::Inode& inode = file.inode();
+  if (inode.is_dir()) return Error::kIsDirectory;
+  if (!inode.is_reg()) return Error::kInvalid;
+  {
+    const SharedLockGuard guard(inode.rwsem);
+    const SharedLockGuard extents(inode.extent_lock);
+    const format::Inode& image = inode.image();
+    const uint64_t end = image.size;
+    if (offset >= end || size == 0) return sink({}, 0);
+    size = std::min(size, end - offset);
+    std::vector<iovec>& pieces = scratch();
+    UDAX_CHECK(gather(ops, image, offset, size, pieces));
+    UDAX_CHECK(sink(pieces, size));
+  }
+  ops.update_atime(inode);
+  return {};
+}
+
+}  // namespace udax::fs

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// SEEK_DATA, SEEK_HOLE, and where a file lies. Unwritten extents count as holes: they hold nothing.
+//
+// Locks: rwsem and extent_lock shared.
+#include <algorithm>
+
+#include "fs/ops.h"
+
+namespace udax::fs {
+
+Result<uint64_t> Filesystem::seek(OpenFile& file, uint64_t offset, bool data) {
+  const Ops ops{*this};
+  inode::Inode& inode = file.inode();
+  if (!inode.is_reg()) return Error::kInvalid;
+  const SharedLockGuard guard(inode.rwsem);
+  const SharedLockGuard extents(inode.extent_lock);
+  const uint64_t size = inode.image().size;
+  if (offset >= size) return Error::kNoDevice;
+  const extent::Reader map(ops.meta(), inode.image());
+  const FileBlock end(blocks_for(size));
+  for (FileBlock at(offset >> kBlockShift); at < end;) {
+    UDAX_TRY(const extent::Mapping m, map.lookup(at, end - at));
+    if (m.is_data() == data) return std::max(offset, at.value << kBlockShift);
+    at = m.end();
+  }
+  if (data) return Error::kNoDevice;
+  return size;  // the hole that follows every file
+}
+
+Result<std::vector<ExtentInfo>> Filesystem::extents(Ino ino, uint64_t offset, size_t count_max) {
+  const Ops ops{*this};
+  UDAX_TRY(const inode::InodeRef ref, ops.get(ino));
+  if (!ref->is_reg()) return Error::kInvalid;
+  const SharedLockGuard guard(ref->rwsem);
+  const SharedLockGuard extents(ref->extent_lock);
+  std::vector<ExtentInfo> found;
+  if (count_max == 0) return found;
+  UDAX_CHECK(extent::Reader(ops.meta(), ref->image())
+                 .for_each(FileBlock(offset >> kBlockShift), extent::kFileBlockEnd, [&](const extent::Mapping& m) {
+                   found.push_back({m.start.value << kBlockShift, offset_of(m.device), m.count << kBlockShift,
+                                    m.unwritten});
+                   return found.size() < count_max;
+                 }));
+  return found;
+}
+
+}  // namespace udax::fs

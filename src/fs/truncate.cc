@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Changing a file's size.
+//
+// Persistence: the size changes in the first transaction, together with the first blocks that go. If not all go in
+// it, the inode is among the orphans until they are gone, and a mount after a crash finishes: a block behind the end
+// must not come back to sight when the file grows.
+// Growing makes zeroes of what follows the old end in its block first.
+//
+// Locks: rwsem exclusive, then invalidate_lock exclusive while blocks go; every mapper lets go of the range first.
+#include "fs/ops.h"
+
+namespace udax::fs {
+namespace {
+
+using Also = std::function<Status(Change&, format::Inode&)>;
+
+/// Removes everything behind block `keep`, in as many transactions as it takes; `first` is done in the first of them.
+Status cut(const Ops& ops, inode::Inode& inode, FileBlock keep, const Also& first) {
+  const bool nameless = inode.image().nlink == 0;  // an orphan whatever happens here
+  FileBlock to = extent::kFileBlockEnd;
+  for (bool is_first = true;; is_first = false) {
+    Change change(ops.table());
+    UDAX_TRY(format::Inode * image, change.edit(inode));
+    if (is_first && first) UDAX_CHECK(first(change, *image));
+    UDAX_TRY(const FileBlock left,
+             extent::Editor(change.blocks(), *image, alloc::Purpose::kMustSucceed).remove(keep, to));
+    const bool done = left == keep;
+    bool orphan = inode.orphan;
+    if (!nameless && done == orphan) {
+      UDAX_CHECK(done ? change.tx().remove_orphan(inode.ino()) : change.tx().add_orphan(inode.ino()));
+      orphan = !done;
+    }
+    UDAX_CHECK(change.commit());
+    inode.orphan = orphan;
+    if (done) return {};
+    to = left;
+  }
+}
+
+}  // namespace
+
+Status Ops::resize(inode::Inode& inode, uint64_t size, const Also& also) const {
+  const uint64_t old_size = inode.image().size;
+  if (size >= old_size) {
+    Change change(table());
+    UDAX_TRY(format::Inode * image, change.edit(inode));
+    if (size > old_size) UDAX_CHECK(zero_tail(change, *image, old_size));
+    image->size = size;
+    UDAX_CHECK(also(change, *image));
+    return change.commit();
+  }
+  const LockGuard guard(inode.invalidate_lock);
+  mappers().invalidate(inode.ino(), {align_down(size, kBlockSize), ~uint64_t{0}});
+  return cut(*this, inode, FileBlock(blocks_for(size)), [&](Change& change, format::Inode& image) -> Status {
+    image.size = size;
+    return also(change, image);
+  });
+}
+
+Status Ops::finish_truncate(inode::Inode& inode) const {
+  return cut(*this, inode, FileBlock(blocks_for(inode.image().size)), {});
+}
+
+}  // namespace udax::fs

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Writing. data=inplace: bytes that are there are overwritten where they are; everything else goes to blocks that
+// nothing points at yet.
+//
+// Persistence
+// - New blocks: their bytes, and zeroes for the rest of each, are stored and drained before the transaction
+//   that maps them and sets the size. A crash shows the old file or the new one, never what the blocks held.
+// - An unwritten extent is filled the same way before it is marked written.
+// - Growing past a block that is partly behind the old end zeroes that part first (zero_tail).
+// - Overwritten bytes are durable when the call returns, unless the medium's granularity is a page: then fsync.
+// - Times change with the kernel's tick, as in kernel filesystems: a write within the same tick changes none.
+//
+// Locks: overwriting mapped bytes takes rwsem shared (the kernel keeps overlapping write(2)s apart where POSIX
+// wants it); all else exclusive. extent_lock shared while bytes are copied in place, exclusive in a Change.
+#include <algorithm>
+
+#include "fs/dirty_data.h"
+#include "fs/ops.h"
+
+namespace udax::fs {
+
+void Ops::store_data(inode::Inode& inode, uint64_t device_offset, const std::byte* data, uint64_t size) const {
+  if (medium().granularity() == media::Granularity::kPage) {
+    medium().store(device_offset, data, size);
+    if (dirty_data().add(inode.ino(), {device_offset, device_offset + size})) {
+      inode.data_dirty.store(true, std::memory_order_release);
+    } else {
+      medium().flush(device_offset, size);
+    }
+  } else {
+    medium().store_nt(device_offset, data, size);
+  }
+}
+
+Status Ops::settle() const {
+  if (medium().granularity() == media::Granularity::kPage) return {};
+  return medium().drain();
+}
+
+Status Ops::zero_partial(Change& change, const format::Inode& image, uint64_t from, uint64_t to) const {
+  if (from >= to) return {};
+  UDAX_ASSERT(from >> kBlockShift == (to - 1) >> kBlockShift);
+  const FileBlock at(from >> kBlockShift);
+  // The shadow is an editor's root; looking up through one sees what this change did.
+  format::Inode root = image;
+  UDAX_TRY(const extent::Mapping m, extent::Editor(change.blocks(), root).lookup(at, 1));
+  if (!m.is_data()) return {};
+  medium().zero_nt(offset_of(m.device) + (from & (kBlockSize - 1)), to - from);
+  change.tx().tx().data_pending();
+  return {};
+}
+
+Status Ops::zero_tail(Change& change, const format::Inode& image, uint64_t from) const {
+  return zero_partial(change, image, from, align_up(from, kBlockSize));
+}
+
+namespace {
+
+/// Stores `data` at file offset `offset` into the blocks of `run`, which start at file block `at`, and zeroes around it
+/// to the blocks' edges.
+void fill_blocks(media::Medium& medium, FileBlock at, DeviceBlock device, uint64_t offset, const std::byte* data,
+                 uint64_t size) {
+  const uint64_t start = at.value << kBlockShift;
+  const uint64_t base = offset_of(device);
+  const uint64_t head = offset - start;
+  const uint64_t tail = align_up(head + size, kBlockSize);
+  if (head > 0) medium.zero_nt(base, head);
+  medium.store_nt(base + head, data, size);
+  if (tail > head + size) medium.zero_nt(base + head + size, tail - (head + size));
+}
+
+struct Step {
+  const Ops& ops;
+  inode::Inode& inode;
+  Change& change;
+  format::Inode& image;
+  DeviceBlock last_device;  // behind what was mapped last: where the next block should go
+  bool map_is_whole = true; // false while the editor is at work: an error there leaves a transaction to abort
+};
+
+/// Writes one mapping's worth at `offset`. Gives the bytes done.
+Result<uint64_t> write_piece(Step& s, uint64_t offset, std::span<const std::byte> data) {
+  const FileBlock at(offset >> kBlockShift);
+  const uint64_t in_block = offset & (kBlockSize - 1);
+  const uint64_t blocks = blocks_for(in_block + data.size());
+  extent::Editor map(s.change.blocks(), s.image);
+  UDAX_TRY(const extent::Mapping m, map.lookup(at, blocks));
+  DeviceBlock device = m.device;
+  uint64_t count = std::min(m.count, blocks);
+  if (m.is_hole()) {
+    if (s.last_device == kNoBlock && at.value > 0) {
+      UDAX_TRY(const extent::Mapping before, map.lookup(at - 1, 1));
+      if (!before.is_hole()) s.last_device = before.device + 1;
+    }
+    alloc::Request request;
+    request.count = count;
+    request.goal = s.last_device;
+    request.file_block = at.value;
+    UDAX_TRY(const DeviceRun run, s.change.blocks().allocate(request));
+    device = run.start;
+    count = run.count;
+  }
+  const uint64_t size = std::min<uint64_t>(data.size(), count * kBlockSize - in_block);
+  if (m.is_data()) {
+    s.ops.store_data(s.inode, offset_of(device) + in_block, data.data(), size);
+  } else {
+    fill_blocks(s.ops.medium(), at, device, offset, data.data(), size);
+    const uint64_t touched = blocks_for(in_block + size);
+    s.map_is_whole = false;
+    if (m.is_hole()) {
+      UDAX_CHECK(map.insert(at, {device, count}, false));
+    } else {
+      UDAX_TRY(const FileBlock done, map.set_unwritten(at, at + touched, false));
+      if (done != at + touched) return Error::kAgain;  // a fresh transaction holds it
+    }
+    s.map_is_whole = true;
+  }
+  s.change.tx().tx().data_pending();
+  s.last_device = device + count;
+  return size;
+}
+
+/// One transaction's worth of a write, from `offset` on. Gives the bytes that are committed.
+Result<uint64_t> write_step(const Ops& ops, inode::Inode& inode, uint64_t offset, std::span<const std::byte> data,
+                            bool first, bool kill_suidgid) {
+  Change change(ops.table());
+  UDAX_TRY(format::Inode * image, change.edit(inode));
+  if (first) UDAX_CHECK(ops.kill_privileges(change, *image, kill_suidgid));
+  if (offset > image->size) UDAX_CHECK(ops.zero_tail(change, *image, image->size));
+  Step step{ops, inode, change, *image, kNoBlock, true};
+  uint64_t done = 0;
+  while (done < data.size() && (done == 0 || !change.nearly_full())) {
+    const auto piece = write_piece(step, offset + done, data.subspan(done));
+    if (!piece) {
+      // What is mapped so far is whole, and is kept, unless the map itself was left half edited.
+      if (done > 0 && (piece.error() == Error::kAgain || piece.error() == Error::kNoSpace) && step.map_is_whole) {
+        break;
+      }
+      return piece.error();
+    }
+    done += *piece;
+  }
+  if (offset + done > image->size) image->size = offset + done;
+  touch_modified(*image, now());
+  UDAX_CHECK(change.commit());
+  return done;
+}
+
+/// The whole range is mapped, written bytes within the file: copies it in place. False: it is not so.
+/// REQUIRES: rwsem.
+Result<bool> overwrite(const Ops& ops, inode::Inode& inode, uint64_t offset, std::span<const std::byte> data) {
+  const SharedLockGuard extents(inode.extent_lock);
+  const format::Inode& image = inode.image();
+  const uint64_t end = offset + data.size();
+  if (end > image.size) return false;
+  const extent::Reader map(ops.meta(), image);
+  // First all lookups, then the bytes: a write that turns out to need more starts over under the exclusive lock.
+  for (uint64_t at = offset; at < end;) {
+    const FileBlock block(at >> kBlockShift);
+    UDAX_TRY(const extent::Mapping m, map.lookup(block, blocks_for(end) - block.value));
+    if (!m.is_data()) return false;
+    at = m.end().value << kBlockShift;
+  }
+  for (uint64_t at = offset; at < end;) {
+    const FileBlock block(at >> kBlockShift);
+    UDAX_TRY(const extent::Mapping m, map.lookup(block, blocks_for(end) - block.value));
+    const uint64_t run_end = std::min(end, m.end().value << kBlockShift);
+    ops.store_data(inode, offset_of(m.device) + (at & (kBlockSize - 1)), data.data() + (at - offset), run_end - at);
+    at = run_end;
+  }
+  UDAX_CHECK(ops.settle());
+  return true;
+}
+
+/// mtime and ctime, if the tick has moved on.
+Status touch_after_overwrite(const Ops& ops, inode::Inode& inode) {
+  const format::TimeStamp t = now();
+  const Attr a = to_attr(inode.snapshot());
+  if (a.mtime == t && a.ctime == t) return {};
+  Change change(ops.table());
+  UDAX_TRY(format::Inode * image, change.edit(inode));
+  touch_modified(*image, t);
+  return change.commit();
+}
+
+}  // namespace
+
+Result<uint64_t> Ops::write_exclusive(inode::Inode& inode, uint64_t offset, std::span<const std::byte> data,
+                                      bool kill_suidgid) const {
+  uint64_t done = 0;
+  while (done < data.size()) {
+    auto step = write_step(*this, inode, offset + done, data.subspan(done), done == 0, kill_suidgid);
+    if (!step && step.error() == Error::kNoSpace && data.size() - done > kBlockSize) {
+      // Less may still fit: the rest of this block, as write(2) would.
+      const uint64_t part = kBlockSize - ((offset + done) & (kBlockSize - 1));
+      step = write_step(*this, inode, offset + done, data.subspan(done, part), done == 0, kill_suidgid);
+    }
+    if (!step) {
+      if (done > 0) return done;
+      return step.error();
+    }
+    done += *step;
+  }
+  return done;
+}
+
+Result<uint64_t> Filesystem::write(OpenFile& file, uint64_t offset, std::span<const std::byte> data, bool append,
+                                   bool kill_suidgid) {
+  const Ops ops{*this};
+  UDAX_CHECK(ops.check_writable());
+  inode::Inode& inode = file.inode();
+  if (inode.is_dir()) return Error::kIsDirectory;
+  if (!inode.is_reg()) return Error::kInvalid;
+  if (data.empty()) return uint64_t{0};
+  if (!append) {
+    if (offset > format::kFileSizeMax || data.size() > format::kFileSizeMax - offset) return Error::kFileTooBig;
+    const SharedLockGuard guard(inode.rwsem);
+    UDAX_TRY(const bool privileged, ops.has_privileges(inode.image(), kill_suidgid));
+    if (!privileged) {
+      UDAX_TRY(const bool done, overwrite(ops, inode, offset, data));
+      if (done) {
+        UDAX_CHECK(touch_after_overwrite(ops, inode));
+        return data.size();
+      }
+    }
+  }
+  const LockGuard guard(inode.rwsem);
+  if (append) {
+    offset = inode.image().size;
+    if (data.size() > format::kFileSizeMax - offset) return Error::kFileTooBig;
+  }
+  return ops.write_exclusive(inode, offset, data, kill_suidgid);
+}
+
+}  // namespace udax::fs

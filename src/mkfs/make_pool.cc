@@ -9,7 +9,6 @@
 #include <new>
 
 #include "base/clock.h"
-#include "base/crc32c.h"
 #include "base/random.h"
 #include "format/checksum.h"
 #include "media/sentence.h"
@@ -92,7 +91,7 @@ format::GroupDesc make_group(Medium& medium, const Geometry& g, uint64_t group) 
     mark_used(&bitmap, group, 0, used_end);
     mark_used(&bitmap, group, g.replica().value, base + format::kGroupBlocks);
     desc.free_blocks = count_free(bitmap);
-    desc.bitmap_checksum = crc32c(g.checksum_seed, bitmap.data(), sizeof bitmap);
+    desc.bitmap_checksum = format::bitmap_checksum(g.checksum_seed, bitmap.data());
     medium.store_nt(offset_of(g.bitmap_block(group)), bitmap.data(), sizeof bitmap);
   }
   format::seal(g.checksum_seed, Unit::kGroupDesc, &desc);

@@ -3,14 +3,19 @@
 // The cache of inodes in memory, and the kernel's lookup counts.
 //
 // Two tables, both sharded by inode number. Inodes: each at most once, found or loaded by get(); those that nobody
-// references are kept up to a limit (clock replacement) and are re-read from the medium when needed
-// again. Lookup counts: 16 bytes for each number the kernel knows; a count does not pin the inode. So memory
-// follows the kernel's inode cache at a few bytes each, and comes back when it forgets.
+// references are kept up to a limit (clock replacement) and are re-read from the medium when needed again. Lookup
+// counts: an entry of 16 bytes in a flat table (21 to 43 bytes as it fills) for each number the kernel knows; a count
+// does not pin the inode. So memory follows the kernel's inode cache at a few bytes each, and comes back when it
+// forgets.
 //
 // A dead inode (freed on the medium while the kernel knows its number) is pinned until it is forgotten: its last
-// attributes must still be told, and its number must not be given out again (InodeTable::hold_number).
+// attributes must still be told, and its number must not be given out again (InodeTable::hold_number). It goes, and
+// its number is released, when it is forgotten and nobody references it. Kept, too, are inodes with handles, with
+// data held back, and orphans.
 //
-// Locks: each shard's mutex, a leaf except that loading holds none: a placeholder makes others wait.
+// Locks: each shard's mutex, a leaf but for the notes of InodeTable, which come after it. Loading holds none: a
+// placeholder makes others wait. So a thread within an InodeTx may let go of inodes, and may get those that it has
+// seen in the cache and holds a reference to, but no others (inode_table.h says why).
 #pragma once
 
 #include <cstdint>
@@ -77,7 +82,7 @@ class InodeCache {
   /// The kernel was told about `ino` once more.
   [[nodiscard]] Status add_lookup(Ino ino);
   /// The kernel forgot `count` lookups. A count that is too large is cut at zero and logged. When a dead inode's
-  /// count reaches zero, its number is released.
+  /// count reaches zero and nobody references it, its number is released.
   void forget(Ino ino, uint64_t count);
   [[nodiscard]] uint64_t lookup_count(Ino ino) const;
 

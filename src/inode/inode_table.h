@@ -8,8 +8,12 @@
 //
 // Locks: one mutex a shard, taken by the first allocate/free/orphan call of an InodeTx and held until it commits
 // or aborts; an InodeTx works with one shard only (allocating picks one; freeing follows the inode number; no
-// operation does both). `map_lock_` guards the inode file's extents: shared to find a slot, exclusive from adding or
-// removing a chunk until commit has returned. Order: inode rwsems -> shard -> map_lock_ -> groups -> journal.
+// operation does both). `map_lock` guards the inode file's extents: shared to find a slot, exclusive from adding or
+// removing a chunk until commit has returned. `apply_lock`, one a shard: exclusive during commit, shared to look at a
+// chunk. Order: inode rwsems -> shard -> map_lock -> apply_lock -> groups -> journal.
+//
+// Hence, from the first allocate/free/orphan call of an InodeTx until it has ended, its thread must not call
+// find_slot, read, orphans or release_empty_chunks, nor InodeCache::get for an inode that is not in the cache.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +30,7 @@ class InodeTx;
 
 struct InodeStats {
   uint64_t used = 0;          // inodes in use, root included
-  uint64_t chunks_empty = 0;  // chunks kept although empty (their blocks count as free)
+  uint64_t chunks_empty = 0;  // chunks and orphan blocks kept although empty (their blocks count as free)
 };
 
 class InodeTable {
@@ -46,6 +50,8 @@ class InodeTable {
 
   /// All orphans on the medium (after recovery), in no order. The caller removes or truncates them.
   [[nodiscard]] Result<std::vector<Ino>> orphans() const;
+  /// Whether `ino` stands in an orphan slot, on the medium or in a transaction that is open.
+  [[nodiscard]] bool is_orphan(Ino ino) const;
 
   [[nodiscard]] InodeStats stats() const;
 
@@ -53,6 +59,10 @@ class InodeTable {
   /// skipped by allocation. Any lock may be held.
   void hold_number(Ino ino);
   void release_number(Ino ino);
+
+  /// Gives back the blocks that InodeStats::chunks_empty counts: on unmount, and when space is short. Goes on to the
+  /// other shards after an error and gives the first one.
+  [[nodiscard]] Status release_empty_chunks();
 
  private:
   friend class InodeTx;
@@ -79,10 +89,12 @@ class InodeTx {
   };
   /// A free inode, near others of `parent` if possible. kNoSpace, kNoMemory.
   [[nodiscard]] Result<Allocated> allocate(Ino parent);
-  /// Frees `ino`: its slot becomes mode 0 with the generation kept; the chunk goes when it was the last. The caller has
-  /// removed what it owned. Needs no new block.
+  /// Frees `ino`: its slot becomes mode 0 with the generation kept; the chunk goes when it was the last, unless it is
+  /// kept for the next allocation. The caller has removed what it owned. A new block is needed only where the
+  /// chunk's going splits an extent (purpose kMustSucceed). kNotFound: not in use. kInvalid: the root.
   [[nodiscard]] Status free(Ino ino);
-  /// Puts `ino` among the orphans / takes it out. add may need a block (purpose kMustSucceed).
+  /// Puts `ino` among the orphans / takes it out. add may need a block (purpose kMustSucceed). kExists: it is there
+  /// already. kNotFound: it is not.
   [[nodiscard]] Status add_orphan(Ino ino);
   [[nodiscard]] Status remove_orphan(Ino ino);
 
@@ -93,10 +105,14 @@ class InodeTx {
   void abort() noexcept;
 
  private:
-  struct Part;
+  friend class InodeTable;
+  struct Part;  // the table's part in the transaction; made when first needed
+  [[nodiscard]] Part* part();
+  [[nodiscard]] Status release_kept(uint32_t shard);
+
   InodeTable& table_;
   std::unique_ptr<Part> part_;
-  alloc::BlockTx blocks_;
+  alloc::BlockTx blocks_;  // after part_: destroyed (aborted) first
 };
 
 }  // namespace udax::inode

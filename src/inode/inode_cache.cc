@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "inode/inode_cache.h"
+
+#include <array>
+#include <condition_variable>
+#include <new>
+
+#include "base/log.h"
+#include "inode/flat_table.h"
+
+namespace udax::inode {
+namespace {
+
+constexpr uint32_t kShardBits = 6;
+constexpr uint32_t kShards = 1U << kShardBits;
+/// Places of the table that one release looks at for something to evict: more than the inode it adds.
+constexpr uint32_t kEvictionSteps = 64;
+
+uint32_t shard_index(Ino ino) {
+  return static_cast<uint32_t>((ino.value * 0x9E3779B97F4A7C15ULL) >> (64 - kShardBits));
+}
+
+}  // namespace
+
+struct InodeCache::Impl {
+  struct alignas(kCacheLine) Shard {
+    mutable Mutex mutex;
+    std::condition_variable_any loaded;  // an inode that was being loaded is there, or is not
+    /// nullptr: being loaded by a thread.
+    FlatTable<Inode*> inodes UDAX_GUARDED_BY(mutex);
+    FlatTable<uint64_t> lookups UDAX_GUARDED_BY(mutex);
+    uint64_t idle UDAX_GUARDED_BY(mutex) = 0;  // inodes without references
+    uint64_t idle_max = 0;
+    size_t hand UDAX_GUARDED_BY(mutex) = 0;
+    uint64_t hits UDAX_GUARDED_BY(mutex) = 0;
+    uint64_t misses UDAX_GUARDED_BY(mutex) = 0;
+
+    ~Shard() UDAX_NO_THREAD_SAFETY_ANALYSIS {  // nobody else is left
+      for (const auto& entry : inodes.entries()) delete entry.value;
+    }
+    /// The entry of `ino` once nobody loads it any more; nullptr: none.
+    Inode** settled(Ino ino) UDAX_REQUIRES(mutex) {
+      for (;;) {
+        Inode** entry = inodes.find(ino.value);
+        if (entry == nullptr || *entry != nullptr) return entry;
+        loaded.wait(mutex);
+      }
+    }
+    void take(Inode* inode) UDAX_REQUIRES(mutex);
+    void evict() UDAX_REQUIRES(mutex);
+    /// True if `inode` is a ghost that nobody needs any more; it is gone then.
+    [[nodiscard]] bool bury(Inode* inode) UDAX_REQUIRES(mutex);
+  };
+
+  [[nodiscard]] Shard& shard(Ino ino) { return shards.at(shard_index(ino)); }
+  std::array<Shard, kShards> shards;
+};
+
+void InodeCache::Impl::Shard::take(Inode* inode) {
+  if (inode->references_++ == 0) --idle;
+  inode->recently_used_ = true;
+}
+
+/// What must be kept is passed over: it goes when it may, later, or stays until unmount.
+void InodeCache::Impl::Shard::evict() {
+  for (uint32_t step = 0; step < kEvictionSteps && idle > idle_max; ++step) {
+    const auto& entries = inodes.entries();
+    if (hand >= entries.size()) hand = 0;
+    Inode* const inode = entries[hand].value;
+    if (inode == nullptr || inode->references_ > 0) {
+      ++hand;
+    } else if (inode->recently_used_) {
+      inode->recently_used_ = false;
+      ++hand;
+    } else if (inode->dead.load(std::memory_order_relaxed) || inode->data_dirty.load(std::memory_order_relaxed) ||
+               inode->open_count.load(std::memory_order_relaxed) > 0 || inode->orphan) {
+      ++hand;
+    } else {
+      inodes.erase(inode->ino_.value);  // another may move to this place: the hand stays
+      --idle;
+      delete inode;
+    }
+  }
+}
+
+bool InodeCache::Impl::Shard::bury(Inode* inode) {
+  if (inode->references_ > 0 || !inode->dead.load(std::memory_order_relaxed)) return false;
+  if (lookups.find(inode->ino_.value) != nullptr) return false;
+  inodes.erase(inode->ino_.value);
+  --idle;
+  delete inode;
+  return true;
+}
+
+InodeCache::InodeCache(InodeTable& table, uint64_t capacity) : table_(table), impl_(std::make_unique<Impl>()) {
+  for (Impl::Shard& s : impl_->shards) s.idle_max = (capacity + kShards - 1) / kShards;
+}
+
+InodeCache::~InodeCache() = default;
+
+// --- Inodes ----------------------------------------------------------------------------------------------------------
+
+Result<InodeRef> InodeCache::get(Ino ino) {
+  if (ino == kNoIno) return Error::kStale;
+  Impl::Shard& s = impl_->shard(ino);
+  {
+    const LockGuard guard(s.mutex);
+    if (Inode** const entry = s.settled(ino); entry != nullptr) {
+      ++s.hits;
+      s.take(*entry);
+      return InodeRef(this, *entry);
+    }
+    try {
+      s.inodes.insert(ino.value, nullptr);  // from here on others wait for this thread
+    } catch (const std::bad_alloc&) {
+      return Error::kNoMemory;
+    }
+    ++s.misses;
+  }
+
+  uint64_t slot_offset = 0;
+  const Result<format::Inode> image = table_.read(ino, &slot_offset);
+  Inode* const inode = image ? new (std::nothrow) Inode(ino, slot_offset, *image) : nullptr;
+  if (inode != nullptr) inode->orphan = table_.is_orphan(ino);
+
+  const LockGuard guard(s.mutex);
+  s.loaded.notify_all();
+  if (inode == nullptr) {
+    s.inodes.erase(ino.value);
+    if (image) return Error::kNoMemory;
+    return image.error() == Error::kNotFound ? Error::kStale : image.error();
+  }
+  *s.inodes.find(ino.value) = inode;
+  ++s.idle;
+  s.take(inode);
+  return InodeRef(this, inode);
+}
+
+Result<InodeRef> InodeCache::insert(Ino ino, uint64_t slot_offset, const format::Inode& image) {
+  Impl::Shard& s = impl_->shard(ino);
+  const LockGuard guard(s.mutex);
+  if (Inode** const entry = s.settled(ino); entry != nullptr) {
+    // Somebody asked for it between its commit and now, and has loaded what was committed.
+    UDAX_ASSERT(!(*entry)->dead.load(std::memory_order_relaxed));
+    s.take(*entry);
+    return InodeRef(this, *entry);
+  }
+  Inode* const inode = new (std::nothrow) Inode(ino, slot_offset, image);
+  if (inode == nullptr) return Error::kNoMemory;
+  try {
+    s.inodes.insert(ino.value, inode);
+  } catch (const std::bad_alloc&) {
+    delete inode;
+    return Error::kNoMemory;
+  }
+  ++s.idle;
+  s.take(inode);
+  return InodeRef(this, inode);
+}
+
+void InodeCache::retain(Inode* inode) {
+  Impl::Shard& s = impl_->shard(inode->ino_);
+  const LockGuard guard(s.mutex);
+  s.take(inode);
+}
+
+void InodeCache::release(Inode* inode) {
+  const Ino ino = inode->ino_;
+  Impl::Shard& s = impl_->shard(ino);
+  bool buried = false;
+  {
+    const LockGuard guard(s.mutex);
+    UDAX_ASSERT(inode->references_ > 0);
+    if (--inode->references_ > 0) return;
+    ++s.idle;
+    buried = s.bury(inode);
+    if (!buried) s.evict();
+  }
+  if (buried) table_.release_number(ino);
+}
+
+void InodeCache::mark_dead(Inode& inode) {
+  Impl::Shard& s = impl_->shard(inode.ino_);
+  const LockGuard guard(s.mutex);
+  UDAX_ASSERT(inode.references_ > 0);
+  inode.dead.store(true, std::memory_order_release);
+}
+
+// --- Lookup counts ---------------------------------------------------------------------------------------------------
+
+Status InodeCache::add_lookup(Ino ino) {
+  Impl::Shard& s = impl_->shard(ino);
+  const LockGuard guard(s.mutex);
+  if (uint64_t* const count = s.lookups.find(ino.value); count != nullptr) {
+    ++*count;
+    return {};
+  }
+  try {
+    s.lookups.insert(ino.value, 1);
+  } catch (const std::bad_alloc&) {
+    return Error::kNoMemory;
+  }
+  return {};
+}
+
+void InodeCache::forget(Ino ino, uint64_t count) {
+  if (count == 0) return;
+  Impl::Shard& s = impl_->shard(ino);
+  bool buried = false;
+  bool cut = true;
+  {
+    const LockGuard guard(s.mutex);
+    if (uint64_t* const known = s.lookups.find(ino.value); known != nullptr) {
+      cut = count > *known;
+      *known = cut ? 0 : *known - count;
+      if (*known == 0) {
+        s.lookups.erase(ino.value);
+        Inode** const entry = s.inodes.find(ino.value);
+        buried = entry != nullptr && *entry != nullptr && s.bury(*entry);
+      }
+    }
+  }
+  if (buried) table_.release_number(ino);
+  if (cut) log::warning("inode {} was forgotten more often than it was looked up", ino.value);
+}
+
+uint64_t InodeCache::lookup_count(Ino ino) const {
+  const Impl::Shard& s = impl_->shard(ino);
+  const LockGuard guard(s.mutex);
+  const uint64_t* const count = s.lookups.find(ino.value);
+  return count == nullptr ? 0 : *count;
+}
+
+void InodeCache::forget_all() {
+  for (Impl::Shard& s : impl_->shards) {
+    const LockGuard guard(s.mutex);
+    s.lookups.clear();
+    for (size_t i = 0; i < s.inodes.entries().size();) {
+      const size_t size = s.inodes.entries().size();
+      Inode* const inode = s.inodes.entries()[i].value;
+      const Ino ino = inode != nullptr ? inode->ino_ : kNoIno;
+      if (inode == nullptr || !s.bury(inode)) {
+        ++i;
+        continue;
+      }
+      table_.release_number(ino);
+      // Erasing brings another entry to this place, or all to new places if the table shrank.
+      if (s.inodes.entries().size() != size) i = 0;
+    }
+  }
+}
+
+CacheStats InodeCache::stats() const {
+  CacheStats stats;
+  for (const Impl::Shard& s : impl_->shards) {
+    const LockGuard guard(s.mutex);
+    stats.inodes += s.inodes.size();
+    stats.lookups += s.lookups.size();
+    stats.hits += s.hits;
+    stats.misses += s.misses;
+  }
+  return stats;
+}
+
+}  // namespace udax::inode

@@ -81,9 +81,9 @@ writer=      # pid of the background writer
 is_mounted() { awk -v m="$mnt" '$5 == m {found = 1} END {exit !found}' /proc/self/mountinfo; }
 unmount() {  # unmount [-l]: lazily
   if [[ $(id -u) -eq 0 ]]; then
-    umount "$@" "$mnt"
+    run umount "$@" "$mnt"
   else
-    fusermount3 -u ${1:+-z} "$mnt"
+    run fusermount3 -u ${1:+-z} "$mnt"
   fi
 }
 daemons() {  # the pids of those who were started on our pool, which has a path that nobody else has
@@ -100,7 +100,7 @@ tidy_up() {
   trap - EXIT INT TERM
   set +e
   [[ -z $writer ]] || kill "$writer" 2>/dev/null
-  if is_mounted; then unmount -l 2>/dev/null; fi
+  if is_mounted; then unmount -l >/dev/null 2>&1; fi
   local pid
   for _ in {1..50}; do
     [[ -n $(daemons) ]] || break
@@ -139,7 +139,7 @@ run cp -a "$tree" "$mnt/tree"
 run diff -r --no-dereference "$tree" "$mnt/tree"
 echo "  $(find "$mnt/tree" -type f | wc -l) files, all equal"
 
-say "4. Per-file DAX: on for a file that profits, off for the rest - also while it is open and mapped"
+say "4. Per-file DAX: on for a file that profits, off for the rest; flipped while the file is open"
 printf 'written before the flip\n' >"$mnt/file"
 if "$bin/udaxctl" dax --help >/dev/null 2>&1; then
   exec 9>>"$mnt/file"
@@ -159,8 +159,9 @@ mkdir "$mnt/safe"
 for i in {1..16}; do
   dd if=/dev/urandom of="$mnt/safe/$i" bs=64K count="$i" conv=fsync status=none
 done
+run sync -f "$mnt"
 (cd "$mnt" && find safe file -type f -exec sha256sum {} +) >"$work/sums"
-echo "  16 files written and fsynced; their checksums are kept outside of the pool"
+echo "  16 files written and fsynced, the rest synced; the checksums are kept outside of the pool"
 (while cp -a "$tree" "$mnt/unfinished" && rm -rf "$mnt/unfinished"; do :; done) 2>/dev/null &
 writer=$!
 sleep 0.5
@@ -170,25 +171,24 @@ wait "$foreground" 2>/dev/null || true
 foreground=
 wait "$writer" 2>/dev/null || true
 writer=
-run unmount -l
+unmount -l
 
 say "6. Mount again, in the usual way: the journal is replayed, whatever the pool's size"
 run "$bin/udaxfs" "$pool" "$mnt"
 is_mounted || fail "udaxfs returned without a mount"
-(cd "$mnt" && sha256sum --quiet -c "$work/sums") || fail "data that was fsynced is damaged"
+(cd "$mnt" && sha256sum --quiet -c "$work/sums") || fail "data that was synced is damaged"
 diff -r --no-dereference "$tree" "$mnt/tree" || fail "the tree has changed"
-echo "  every fsynced file has its checksum, and the tree of step 3 is whole"
+echo "  every file has its checksum, and the tree of step 3 is whole"
 
 say "7. Unmount and check"
-run unmount
+unmount
 for _ in {1..100}; do  # the daemon may still be closing the pool
   [[ -n $(daemons) ]] || break
   sleep 0.1
 done
 run "$bin/fsck.udaxfs" -n "$pool"
 
-say "Done: nothing was lost, and nothing is left behind. To use udaxfs for yourself:"
+say "Done: nothing was lost. To use udaxfs for yourself, install it, and then:"
 cat <<END
-  sudo cmake --install "$top/build/release"
   mkfs.udaxfs -s 1G /path/to/pool && udaxfs /path/to/pool /mountpoint
 END

@@ -40,9 +40,9 @@ enum class Purpose : uint8_t {
 };
 
 struct Request {
-  uint64_t count = 1;        // blocks wanted
-  uint64_t count_min = 1;    // fewer is kNoSpace
-  DeviceBlock goal;          // near or at which; kNoBlock: anywhere (the thread's favourite group)
+  uint64_t count = 1;      // blocks wanted
+  uint64_t count_min = 1;  // fewer is kNoSpace
+  DeviceBlock goal;        // near or at which; kNoBlock: anywhere (the thread's favourite group)
   /// Alignment wish for data: the file block that the first block will hold. When count >= 512, runs with
   /// device block = file block modulo 512 are preferred. ~0: no wish.
   uint64_t file_block = ~uint64_t{0};
@@ -143,7 +143,7 @@ class BlockTx {
     std::vector<DeviceRun> taken_;
     std::vector<DeviceRun> freed_;
     GroupBudget budget_;
-    PendingFrees::Batches batch_;  // of prepare(): the freed runs whose groups are held
+    PendingFrees::Batches batch_;                         // of prepare(): the freed runs whose groups are held
     std::array<size_t, journal::kGroupsPerTx> locked_{};  // edit stripes, ascending
     size_t locked_count_ = 0;
     bool joined_ = false;  // the transaction knows of this part

@@ -13,10 +13,7 @@ namespace udax::alloc {
 
 struct BlockAllocator::Impl {
   explicit Impl(journal::Journal& j)
-      : journal(j),
-        geometry(j.meta().geometry()),
-        table(j.meta()),
-        favourites(j.meta().geometry().group_count) {}
+      : journal(j), geometry(j.meta().geometry()), table(j.meta()), favourites(j.meta().geometry().group_count) {}
 
   /// Reserves one run; see BlockTx::allocate.
   [[nodiscard]] Result<DeviceRun> allocate(const Request& request, const GroupBudget& budget);

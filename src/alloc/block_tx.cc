@@ -66,8 +66,7 @@ Status make_room(std::vector<DeviceRun>& runs, size_t more) try {
 
 }  // namespace
 
-BlockTx::BlockTx(BlockAllocator& allocator)
-    : allocator_(allocator), part_(allocator), tx_(allocator.journal()) {}
+BlockTx::BlockTx(BlockAllocator& allocator) : allocator_(allocator), part_(allocator), tx_(allocator.journal()) {}
 
 BlockTx::~BlockTx() = default;
 
@@ -142,7 +141,8 @@ bool BlockTx::Part::give_back(DeviceRun run) {
     if (overlap(own, run) != run) continue;
     taken_[i] = taken_.back();
     taken_.pop_back();
-    for (const DeviceRun end : {DeviceRun{own.start, run.start - own.start}, DeviceRun{run.end(), own.end() - run.end()}}) {
+    for (const DeviceRun end :
+         {DeviceRun{own.start, run.start - own.start}, DeviceRun{run.end(), own.end() - run.end()}}) {
       if (end.count == 0) continue;
       taken_.push_back(end);  // room was made by free()
       budget_.add(group_of(end));
@@ -178,7 +178,8 @@ void BlockTx::abort() noexcept { tx_.abort(); }
 void BlockTx::Part::lock_groups() noexcept UDAX_NO_THREAD_SAFETY_ANALYSIS {
   GroupTable& table = impl().table;
   locked_count_ = 0;
-  for (const GroupBudget::Entry& entry : budget_.groups()) locked_[locked_count_++] = table.edit_stripe(entry.group);
+  for (const GroupBudget::Entry& entry : budget_.groups())
+    locked_[locked_count_++] = table.edit_stripe(entry.group);
   const auto begin = locked_.begin();
   const auto end = begin + static_cast<ptrdiff_t>(locked_count_);
   std::sort(begin, end);
@@ -238,15 +239,16 @@ Status BlockTx::Part::edit_group(journal::Tx& tx, uint64_t group, std::span<cons
   std::memcpy(&desc, *desc_image, sizeof desc);
   const uint64_t bitmap = offset_of(geometry.bitmap_block(group));
   const bool fresh = (desc.flags.get() & format::kGroupUninit) != 0;
-  UDAX_TRY(std::byte* const image, fresh ? tx.reset_unit(bitmap, format::Unit::kRaw)
-                                         : tx.edit_unit(bitmap, format::Unit::kRaw));
+  UDAX_TRY(std::byte* const image,
+           fresh ? tx.reset_unit(bitmap, format::Unit::kRaw) : tx.edit_unit(bitmap, format::Unit::kRaw));
   for (const DeviceRun& run : taken) {
     if (flip_image(image, span_of(run), true)) continue;
     impl().table.give_up(group, "group bitmap");  // no longer what was loaded
     return Error::kCorrupted;
   }
   for (const DeviceRun& run : freed) {
-    if (!flip_image(image, span_of(run), false)) return tx.meta().corrupted("freed run, not in use", run.start.value);
+    if (!flip_image(image, span_of(run), false))
+      return tx.meta().corrupted("freed run, not in use", run.start.value);
   }
   const uint64_t free = desc.free_blocks.get() + blocks_in(freed);
   const uint64_t used = blocks_in(taken);

@@ -19,8 +19,8 @@
 
 namespace udax::alloc {
 
-inline constexpr uint32_t kRegionBlocks = static_cast<uint32_t>(kHugeBlocks);      // 512
-inline constexpr uint32_t kRegions = format::kGroupBlocks / kRegionBlocks;         // 64: a mask fits a word
+inline constexpr uint32_t kRegionBlocks = static_cast<uint32_t>(kHugeBlocks);  // 512
+inline constexpr uint32_t kRegions = format::kGroupBlocks / kRegionBlocks;     // 64: a mask fits a word
 static_assert(kRegions == 64);
 
 /// Blocks [start, start + count) of a group.

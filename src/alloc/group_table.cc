@@ -112,7 +112,8 @@ Status GroupTable::load_detail(uint64_t index) {
   Group& group = groups_[index];
   {
     LockGuard cache(cache_mutex_);
-    if (loaded_.size() >= kLoadedMax) evict_locked();
+    // Two for one, so that what could not be dropped in time is made up for.
+    for (int i = 0; i < 2 && loaded_.size() >= kLoadedMax; ++i) evict_locked();
     try {
       if (loaded_.size() == loaded_.capacity()) loaded_.reserve(2 * loaded_.size() + 64);
     } catch (const std::bad_alloc&) {
@@ -161,8 +162,8 @@ void GroupTable::evict_locked() {
 
 // Locks the group with its bitmap loaded. False, and not locked: kCorrupted (broken), kNoMemory.
 // The analysis cannot follow an edit mutex that is taken only if the caller has not got it.
-bool GroupTable::lock_loaded(uint64_t index, Group& group, bool edit_held, Error& why)
-    UDAX_NO_THREAD_SAFETY_ANALYSIS {
+bool GroupTable::lock_loaded(uint64_t index, Group& group, bool edit_held,
+                             Error& why) UDAX_NO_THREAD_SAFETY_ANALYSIS {
   for (;;) {
     group.lock.lock();
     if (!group.broken && group.detail != nullptr) {

@@ -57,7 +57,7 @@ struct Query {
   uint32_t count_min = 0;    // the caller has taken so many from the account
   uint32_t accept = 0;       // fewer is no find; >= count_min
   uint32_t lead = 0;
-  uint64_t floor = 0;        // blocks that must stay in the account
+  uint64_t floor = 0;  // blocks that must stay in the account
 };
 
 struct Taken {
@@ -118,7 +118,7 @@ class GroupTable {
   struct Group {
     SpinLock lock;
     bool broken UDAX_GUARDED_BY(lock) = false;
-    uint8_t whole UDAX_GUARDED_BY(lock) = kWholeUnknown;  // whole regions
+    uint8_t whole UDAX_GUARDED_BY(lock) = kWholeUnknown;            // whole regions
     uint16_t broken_longest UDAX_GUARDED_BY(lock) = kRegionBlocks;  // no run in a broken region is longer
     std::atomic<uint32_t> free{0};
     uint64_t metadata_regions UDAX_GUARDED_BY(lock) = 0;  // mask; a hint that grows with use

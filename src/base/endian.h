@@ -14,7 +14,7 @@ template <std::unsigned_integral T>
 class alignas(T) LittleEndian {
  public:
   constexpr LittleEndian() = default;
-  constexpr LittleEndian(T v) : raw_(swap(v)) {}  // NOLINT(google-explicit-constructor)
+  constexpr LittleEndian(T v) : raw_(swap(v)) {}       // NOLINT(google-explicit-constructor)
   constexpr operator T() const { return swap(raw_); }  // NOLINT(google-explicit-constructor)
   [[nodiscard]] constexpr T get() const { return swap(raw_); }
   constexpr LittleEndian& operator=(T v) {

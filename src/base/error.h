@@ -17,41 +17,41 @@
 namespace udax {
 
 enum class Error : uint8_t {
-  kPermission,        // EPERM
-  kNotFound,          // ENOENT
-  kInterrupted,       // EINTR
-  kIo,                // EIO: the medium failed
-  kCorrupted,         // EIO: a structure on the medium is not what it must be
-  kTooBig,            // E2BIG
-  kBadHandle,         // EBADF
-  kAgain,             // EAGAIN
-  kNoMemory,          // ENOMEM
-  kAccess,            // EACCES
-  kBusy,              // EBUSY
-  kExists,            // EEXIST
-  kCrossDevice,       // EXDEV
-  kNotDirectory,      // ENOTDIR
-  kIsDirectory,       // EISDIR
-  kInvalid,           // EINVAL
-  kTextBusy,          // ETXTBSY
-  kFileTooBig,        // EFBIG
-  kNoSpace,           // ENOSPC
-  kReadOnly,          // EROFS
-  kTooManyLinks,      // EMLINK
-  kOutOfRange,        // ERANGE
-  kNameTooLong,       // ENAMETOOLONG
-  kNotEmpty,          // ENOTEMPTY
-  kLoop,              // ELOOP
-  kNoData,            // ENODATA (no such xattr)
-  kOverflow,          // EOVERFLOW
-  kNotSupported,      // EOPNOTSUPP
-  kNotImplemented,    // ENOSYS
-  kStale,             // ESTALE
-  kNoTty,             // ENOTTY (unknown ioctl)
-  kNoDevice,          // ENXIO (SEEK_DATA past the last data)
-  kTooManyFiles,      // ENFILE
-  kUnsupportedFormat, // EINVAL: a format version or feature this build does not know
-  kNotAPool,          // EINVAL: no superblock, nor a replica of one
+  kPermission,         // EPERM
+  kNotFound,           // ENOENT
+  kInterrupted,        // EINTR
+  kIo,                 // EIO: the medium failed
+  kCorrupted,          // EIO: a structure on the medium is not what it must be
+  kTooBig,             // E2BIG
+  kBadHandle,          // EBADF
+  kAgain,              // EAGAIN
+  kNoMemory,           // ENOMEM
+  kAccess,             // EACCES
+  kBusy,               // EBUSY
+  kExists,             // EEXIST
+  kCrossDevice,        // EXDEV
+  kNotDirectory,       // ENOTDIR
+  kIsDirectory,        // EISDIR
+  kInvalid,            // EINVAL
+  kTextBusy,           // ETXTBSY
+  kFileTooBig,         // EFBIG
+  kNoSpace,            // ENOSPC
+  kReadOnly,           // EROFS
+  kTooManyLinks,       // EMLINK
+  kOutOfRange,         // ERANGE
+  kNameTooLong,        // ENAMETOOLONG
+  kNotEmpty,           // ENOTEMPTY
+  kLoop,               // ELOOP
+  kNoData,             // ENODATA (no such xattr)
+  kOverflow,           // EOVERFLOW
+  kNotSupported,       // EOPNOTSUPP
+  kNotImplemented,     // ENOSYS
+  kStale,              // ESTALE
+  kNoTty,              // ENOTTY (unknown ioctl)
+  kNoDevice,           // ENXIO (SEEK_DATA past the last data)
+  kTooManyFiles,       // ENFILE
+  kUnsupportedFormat,  // EINVAL: a format version or feature this build does not know
+  kNotAPool,           // EINVAL: no superblock, nor a replica of one
 };
 
 /// The errno of `error`, positive.
@@ -112,25 +112,27 @@ using Status = Result<void>;
 }  // namespace udax
 
 /// Aborts when an in-memory invariant does not hold. Checked in every build.
-#define UDAX_ASSERT(cond)                                              \
-  do {                                                                 \
-    if (!(cond)) [[unlikely]] ::udax::panic(__FILE__, __LINE__, #cond); \
+#define UDAX_ASSERT(cond)                       \
+  do {                                          \
+    if (!(cond)) [[unlikely]]                   \
+      ::udax::panic(__FILE__, __LINE__, #cond); \
   } while (0)
 
 #define UDAX_CONCAT_(a, b) a##b
 #define UDAX_CONCAT(a, b) UDAX_CONCAT_(a, b)
 
 /// Returns the Error of `expr` (a Result of any type) from the enclosing function, if it has one.
-#define UDAX_CHECK(expr)                                             \
-  do {                                                               \
-    if (auto udax_status_ = (expr); !udax_status_) [[unlikely]] {    \
-      return udax_status_.error();                                   \
-    }                                                                \
+#define UDAX_CHECK(expr)                                          \
+  do {                                                            \
+    if (auto udax_status_ = (expr); !udax_status_) [[unlikely]] { \
+      return udax_status_.error();                                \
+    }                                                             \
   } while (0)
 
 /// `UDAX_TRY(auto x, f());`: x is f()'s value, or its Error is returned from the enclosing function.
 #define UDAX_TRY(declaration, expr) UDAX_TRY_(UDAX_CONCAT(udax_result_, __LINE__), declaration, expr)
-#define UDAX_TRY_(result, declaration, expr)        \
-  auto result = (expr);                             \
-  if (!result) [[unlikely]] return result.error();  \
+#define UDAX_TRY_(result, declaration, expr) \
+  auto result = (expr);                      \
+  if (!result) [[unlikely]]                  \
+    return result.error();                   \
   declaration = std::move(result).value()

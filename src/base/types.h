@@ -12,11 +12,11 @@
 namespace udax {
 
 inline constexpr uint32_t kBlockShift = 12;
-inline constexpr uint32_t kBlockSize = 1U << kBlockShift;          // bytes
-inline constexpr uint32_t kCacheLine = 64;                         // bytes
+inline constexpr uint32_t kBlockSize = 1U << kBlockShift;  // bytes
+inline constexpr uint32_t kCacheLine = 64;                 // bytes
 inline constexpr uint32_t kHugeShift = 21;
-inline constexpr uint64_t kHugeSize = uint64_t{1} << kHugeShift;   // bytes: one 2 MiB mapping
-inline constexpr uint64_t kHugeBlocks = kHugeSize / kBlockSize;    // 512
+inline constexpr uint64_t kHugeSize = uint64_t{1} << kHugeShift;  // bytes: one 2 MiB mapping
+inline constexpr uint64_t kHugeBlocks = kHugeSize / kBlockSize;   // 512
 
 /// An integer that only compares and subtracts with its own kind. `a + n` and `a - n` move it, `a - b` is a
 /// distance.

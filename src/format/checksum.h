@@ -20,13 +20,13 @@ namespace udax::format {
 
 /// What a unit of metadata is, hence where its checksum stands. The units that transactions edit.
 enum class Unit : uint8_t {
-  kRaw,        // no checksum of its own (bitmap blocks: theirs is in the descriptor; symlink blocks)
-  kSuperblock, // 4 KiB
-  kGroupDesc,  // 64 bytes
-  kShard,      // 64 bytes
-  kInode,      // 256 bytes
-  kChunk,      // 256 bytes
-  kBlock,      // 4 KiB opened by BlockHeader
+  kRaw,         // no checksum of its own (bitmap blocks: theirs is in the descriptor; symlink blocks)
+  kSuperblock,  // 4 KiB
+  kGroupDesc,   // 64 bytes
+  kShard,       // 64 bytes
+  kInode,       // 256 bytes
+  kChunk,       // 256 bytes
+  kBlock,       // 4 KiB opened by BlockHeader
 };
 [[nodiscard]] uint32_t unit_size(Unit unit);  // bytes; kRaw: 4096
 

@@ -48,8 +48,8 @@ inline constexpr DeviceBlock kJournalControlBlock{2};
 inline constexpr DeviceBlock kRootBlock{3};
 inline constexpr DeviceBlock kDescStart{4};
 
-inline constexpr uint32_t kGroupBlocks = 32768;  // 128 MiB: as many as one bitmap block has bits
-inline constexpr uint64_t kPoolBlocksMin = 2048; // 8 MiB
+inline constexpr uint32_t kGroupBlocks = 32768;                // 128 MiB: as many as one bitmap block has bits
+inline constexpr uint64_t kPoolBlocksMin = 2048;               // 8 MiB
 inline constexpr uint64_t kPoolBlocksMax = uint64_t{1} << 35;  // 128 TiB
 
 /// 4 KiB.
@@ -62,12 +62,12 @@ struct Superblock {
   le64 ro_compat;
   le64 incompat;
   uint8_t uuid[16];
-  uint8_t label[64];     // NUL-padded
-  le64 block_count;      // blocks of the pool, replica included
+  uint8_t label[64];  // NUL-padded
+  le64 block_count;   // blocks of the pool, replica included
   le64 group_count;
   le64 desc_start;
   le64 desc_blocks;
-  le64 bitmap_start;     // group_count blocks
+  le64 bitmap_start;  // group_count blocks
   le64 journal_start;
   le64 journal_blocks;
   le64 data_start;
@@ -91,9 +91,9 @@ static_assert(std::is_trivially_copyable_v<Superblock>);
 /// Who has the pool open. Information for messages; the lock on the pool's file is what excludes. 4 KiB.
 struct HolderBlock {
   le32 checksum;
-  le32 pid;              // 0: nobody
-  le64 started_s;        // realtime
-  uint8_t program[32];   // NUL-padded
+  le32 pid;             // 0: nobody
+  le64 started_s;       // realtime
+  uint8_t program[32];  // NUL-padded
   uint8_t mountpoint[2048];
   uint8_t reserved[2000];
 };
@@ -132,7 +132,7 @@ struct RecordHeader {
   le32 checksum;  // over all `length` bytes
   le64 lsn;       // its own position
   le64 epoch;
-  le32 length;    // bytes, header included, a multiple of 64
+  le32 length;  // bytes, header included, a multiple of 64
   le32 op_count;
   le64 time_ns;
   uint8_t reserved[24];
@@ -153,7 +153,7 @@ struct GroupDesc {
   le32 free_blocks;
   le32 bitmap_checksum;  // of the group's bitmap block; not used while kGroupUninit
   le32 flags;
-  le64 group;            // its own index
+  le64 group;  // its own index
   uint8_t reserved[40];
 };
 static_assert(sizeof(GroupDesc) == 64);
@@ -164,9 +164,9 @@ inline constexpr uint32_t kDescsPerBlock = 64;
 struct InodeShard {
   le32 checksum;
   le32 reserved0;
-  le64 next_chunk;     // the next chunk this shard will make is next_chunk * kInodeShards + shard
-  le64 partial_head;   // first chunk with a free slot, plus 1; 0 is none
-  le64 orphan_block;   // first orphan block; 0 is none
+  le64 next_chunk;    // the next chunk this shard will make is next_chunk * kInodeShards + shard
+  le64 partial_head;  // first chunk with a free slot, plus 1; 0 is none
+  le64 orphan_block;  // first orphan block; 0 is none
   le64 inodes_used;
   uint8_t reserved[24];
 };
@@ -196,7 +196,7 @@ inline constexpr uint32_t kPayloadSize = 128;
 /// 256 bytes. Inode number i is slot i % 16 of chunk i / 16; slot 0 is the chunk's header. mode 0: free.
 struct Inode {
   le32 checksum;
-  le16 mode;             // S_IFMT and permission bits
+  le16 mode;  // S_IFMT and permission bits
   uint8_t payload_kind;
   uint8_t payload_count;
   le64 ino;
@@ -204,11 +204,11 @@ struct Inode {
   le32 nlink;
   le32 uid;
   le32 gid;
-  le64 size;             // bytes; a directory: 4096 times its blocks
-  le64 block_count;      // blocks it owns: data, extent nodes, directory blocks, xattr blocks
-  le32 flags;            // kFlag...
+  le64 size;         // bytes; a directory: 4096 times its blocks
+  le64 block_count;  // blocks it owns: data, extent nodes, directory blocks, xattr blocks
+  le32 flags;        // kFlag...
   le32 project_id;
-  le64 xattr_block;      // head of the xattr chain; 0 is none
+  le64 xattr_block;  // head of the xattr chain; 0 is none
   le64 atime_s;
   le64 mtime_s;
   le64 ctime_s;
@@ -217,7 +217,7 @@ struct Inode {
   le32 mtime_ns;
   le32 ctime_ns;
   le32 btime_ns;
-  le64 parent;           // directories: the inode that ".." names; else 0
+  le64 parent;  // directories: the inode that ".." names; else 0
   le64 reserved;
   uint8_t payload[kPayloadSize];
 };
@@ -249,13 +249,13 @@ inline constexpr uint32_t kNlinkMax = 0x7FFFFFFF;
 /// Slot 0 of an inode chunk. Chunk c is block c of the inode file. 256 bytes.
 struct ChunkHeader {
   le32 checksum;
-  le32 magic;            // kChunkMagic
-  le64 chunk;            // its own index
-  le16 used_mask;        // bit s: slot s is in use; bit 0 always set
+  le32 magic;      // kChunkMagic
+  le64 chunk;      // its own index
+  le16 used_mask;  // bit s: slot s is in use; bit 0 always set
   le16 reserved0;
   le32 reserved1;
-  le64 partial_next;     // chunk + 1 of the next with a free slot in this shard; 0 is none
-  le64 partial_prev;     // chunk + 1; 0: this is the head, or it is not on the list
+  le64 partial_next;  // chunk + 1 of the next with a free slot in this shard; 0 is none
+  le64 partial_prev;  // chunk + 1; 0: this is the head, or it is not on the list
   uint8_t reserved[216];
 };
 static_assert(sizeof(ChunkHeader) == kInodeSize);
@@ -295,10 +295,10 @@ enum BlockKind : uint16_t {
 
 /// File blocks [file_block, +count) are device blocks [device_block, +count). 24 bytes.
 struct Extent {
-  le64 file_block;    // below 2^51
+  le64 file_block;  // below 2^51
   le64 device_block;
-  le32 count;         // blocks, 1... kExtentBlocksMax
-  le32 flags;         // kExtentUnwritten
+  le32 count;  // blocks, 1... kExtentBlocksMax
+  le32 flags;  // kExtentUnwritten
 };
 static_assert(sizeof(Extent) == 24);
 inline constexpr uint32_t kExtentUnwritten = 1;  // allocated, reads as zeroes
@@ -321,8 +321,8 @@ struct TreeEntry {
 };
 static_assert(sizeof(TreeEntry) == 16);
 
-inline constexpr uint32_t kExtentsPerLeaf = (kBlockSize - sizeof(BlockHeader)) / sizeof(Extent);        // 169
-inline constexpr uint32_t kEntriesPerNode = (kBlockSize - sizeof(BlockHeader)) / sizeof(TreeEntry);     // 254
+inline constexpr uint32_t kExtentsPerLeaf = (kBlockSize - sizeof(BlockHeader)) / sizeof(Extent);     // 169
+inline constexpr uint32_t kEntriesPerNode = (kBlockSize - sizeof(BlockHeader)) / sizeof(TreeEntry);  // 254
 inline constexpr uint32_t kTreeLevelsMax = 8;
 
 /// Extent leaf: sorted by file_block, no overlaps.
@@ -382,8 +382,8 @@ inline constexpr uint32_t kDirLeafFixed = sizeof(BlockHeader) + sizeof(DirLeafHe
 /// Xattr block: BlockHeader, XattrHeader, then entries packed one after another. A chain; every change
 /// writes a new chain and switches Inode::xattr_block.
 struct XattrHeader {
-  le64 next;        // next block of the chain; 0 ends it
-  le16 used;        // bytes of entries
+  le64 next;  // next block of the chain; 0 ends it
+  le16 used;  // bytes of entries
   le16 reserved0;
   le32 reserved1;
 };
@@ -434,9 +434,9 @@ struct DeviceNumber {
 /// Orphan block: inodes with no name left that were open, or are being truncated step by step.
 inline constexpr uint32_t kOrphansPerBlock = (kBlockSize - sizeof(BlockHeader) - 8) / 8;  // 507
 struct OrphanBlock {
-  BlockHeader header;            // count: slots in use
-  le64 next;                     // next orphan block of the shard; 0 ends it
-  le64 ino[kOrphansPerBlock];    // 0: free slot
+  BlockHeader header;          // count: slots in use
+  le64 next;                   // next orphan block of the shard; 0 ends it
+  le64 ino[kOrphansPerBlock];  // 0: free slot
 };
 static_assert(sizeof(OrphanBlock) == kBlockSize);
 

@@ -107,8 +107,9 @@ Status punch(const Ops& ops, inode::Inode& inode, uint64_t offset, uint64_t end)
       [&whole](Change& change, format::Inode& image) -> Result<bool> {
         if (whole.empty()) return true;
         // Splitting an extent may need a block: what frees space may take one of the reserve.
-        UDAX_TRY(whole.to, extent::Editor(change.blocks(), image, alloc::Purpose::kMustSucceed)
-                               .remove(whole.from, whole.to));
+        UDAX_TRY(
+            whole.to,
+            extent::Editor(change.blocks(), image, alloc::Purpose::kMustSucceed).remove(whole.from, whole.to));
         return whole.to == whole.from;
       },
       0);

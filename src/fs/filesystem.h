@@ -77,8 +77,8 @@ using ReadSink = std::function<Status(std::span<const iovec> pieces, uint64_t by
 struct DirEntry {
   std::string_view name;  // valid during the call
   Ino ino;
-  uint8_t type = 0;       // DT_...
-  uint64_t cookie = 0;    // where to go on behind it
+  uint8_t type = 0;     // DT_...
+  uint64_t cookie = 0;  // where to go on behind it
 };
 /// False: does not fit, stop before this entry.
 using DirSink = std::function<bool(const DirEntry&)>;
@@ -98,8 +98,8 @@ class Filesystem {
  public:
   /// Recovers and mounts the pool on `medium`. On failure `why` gets one sentence for the user. kReadOnly: the
   /// journal needs replay and the medium or the mount is read-only.
-  [[nodiscard]] static Result<std::unique_ptr<Filesystem>> mount(std::unique_ptr<media::Medium> medium,
-                                                                const MountOptions& options, std::string* why);
+  [[nodiscard]] static Result<std::unique_ptr<Filesystem>> mount(std::shared_ptr<media::Medium> medium,
+                                                                 const MountOptions& options, std::string* why);
   ~Filesystem();
   Filesystem(const Filesystem&) = delete;
   Filesystem& operator=(const Filesystem&) = delete;
@@ -156,8 +156,8 @@ class Filesystem {
   [[nodiscard]] Status read(OpenFile& file, uint64_t offset, uint64_t size, const ReadSink& sink);
   /// Bytes written; less than asked only when space ran out after some were. `append`: at the end of the file,
   /// whatever `offset` says.
-  [[nodiscard]] Result<uint64_t> write(OpenFile& file, uint64_t offset, std::span<const std::byte> data, bool append,
-                                       bool kill_suidgid);
+  [[nodiscard]] Result<uint64_t> write(OpenFile& file, uint64_t offset, std::span<const std::byte> data,
+                                       bool append, bool kill_suidgid);
   /// `mode`: kFalloc...
   [[nodiscard]] Status fallocate(OpenFile& file, uint32_t mode, uint64_t offset, uint64_t length);
   [[nodiscard]] Result<uint64_t> copy_range(OpenFile& from, uint64_t from_offset, OpenFile& to, uint64_t to_offset,
@@ -186,10 +186,10 @@ class Filesystem {
  private:
   friend class OpenFile;
   friend struct Ops;  // fs/ops.h: what the files of this folder share
-  Filesystem(std::unique_ptr<media::Medium> medium, const MountOptions& options);
+  Filesystem(std::shared_ptr<media::Medium> medium, const MountOptions& options);
   void release(OpenFile& file);
 
-  std::unique_ptr<media::Medium> medium_;
+  std::shared_ptr<media::Medium> medium_;
   MountOptions options_;
   std::unique_ptr<journal::MetaStore> meta_;
   std::unique_ptr<journal::Journal> journal_;

@@ -173,7 +173,8 @@ Result<Attr> Filesystem::make(Ino parent, std::string_view name, uint32_t mode, 
   return to_attr(ref->snapshot());
 }
 
-Result<Attr> Filesystem::symlink(Ino parent, std::string_view name, std::string_view target, const Caller& caller) {
+Result<Attr> Filesystem::symlink(Ino parent, std::string_view name, std::string_view target,
+                                 const Caller& caller) {
   if (target.empty()) return Error::kNotFound;  // symlink(2)
   if (target.size() > format::kSymlinkMax) return Error::kNameTooLong;
   if (target.find('\0') != std::string_view::npos) return Error::kInvalid;
@@ -185,8 +186,7 @@ Result<Attr> Filesystem::symlink(Ino parent, std::string_view name, std::string_
 Result<OpenFilePtr> Filesystem::create(Ino parent, std::string_view name, uint32_t mode, uint32_t flags,
                                        const Caller& caller, Attr* attr) {
   const Ops ops{*this};
-  UDAX_TRY(inode::InodeRef ref,
-           make_named(ops, parent, name, (mode & 07777U) | 0100000U, {}, caller, true));
+  UDAX_TRY(inode::InodeRef ref, make_named(ops, parent, name, (mode & 07777U) | 0100000U, {}, caller, true));
   *attr = to_attr(ref->snapshot());
   return ops.make_open_file(std::move(ref), flags);
 }

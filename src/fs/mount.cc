@@ -37,12 +37,12 @@ std::string sentence(Error error, const char* what) {
 
 }  // namespace
 
-Filesystem::Filesystem(std::unique_ptr<media::Medium> medium, const MountOptions& options)
+Filesystem::Filesystem(std::shared_ptr<media::Medium> medium, const MountOptions& options)
     : medium_(std::move(medium)), options_(options), dirty_data_(std::make_unique<DirtyData>()) {}
 
 Filesystem::~Filesystem() = default;
 
-Result<std::unique_ptr<Filesystem>> Filesystem::mount(std::unique_ptr<media::Medium> medium,
+Result<std::unique_ptr<Filesystem>> Filesystem::mount(std::shared_ptr<media::Medium> medium,
                                                       const MountOptions& options, std::string* why) try {
   std::string ignored;
   std::string& reason = why != nullptr ? *why : ignored;

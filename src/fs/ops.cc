@@ -96,7 +96,8 @@ Attr to_attr(const format::Inode& image) {
 Status check_name(std::string_view name) {
   if (name.empty() || name == "." || name == "..") return Error::kInvalid;
   if (name.size() > format::kNameMax) return Error::kNameTooLong;
-  if (name.find('/') != std::string_view::npos || name.find('\0') != std::string_view::npos) return Error::kInvalid;
+  if (name.find('/') != std::string_view::npos || name.find('\0') != std::string_view::npos)
+    return Error::kInvalid;
   return {};
 }
 

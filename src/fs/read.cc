@@ -24,6 +24,7 @@ std::vector<iovec>& scratch() {
 }
 
 void add_piece(std::vector<iovec>& pieces, const std::byte* data, uint64_t size) {
+  // Read only: iovec takes mutable pointers.
   auto* base = const_cast<std::byte*>(data);
   if (!pieces.empty() && static_cast<std::byte*>(pieces.back().iov_base) + pieces.back().iov_len == base) {
     pieces.back().iov_len += size;

@@ -38,8 +38,8 @@ Result<std::vector<ExtentInfo>> Filesystem::extents(Ino ino, uint64_t offset, si
   if (count_max == 0) return found;
   UDAX_CHECK(extent::Reader(ops.meta(), ref->image())
                  .for_each(FileBlock(offset >> kBlockShift), extent::kFileBlockEnd, [&](const extent::Mapping& m) {
-                   found.push_back({m.start.value << kBlockShift, offset_of(m.device), m.count << kBlockShift,
-                                    m.unwritten});
+                   found.push_back(
+                       {m.start.value << kBlockShift, offset_of(m.device), m.count << kBlockShift, m.unwritten});
                    return found.size() < count_max;
                  }));
   return found;

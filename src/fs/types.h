@@ -30,9 +30,9 @@ struct Attr {
   uint32_t gid = 0;
   uint32_t rdev_major = 0;
   uint32_t rdev_minor = 0;
-  uint64_t size = 0;      // bytes
-  uint64_t blocks = 0;    // of 4096 bytes
-  uint32_t flags = 0;     // format::kFlag...
+  uint64_t size = 0;    // bytes
+  uint64_t blocks = 0;  // of 4096 bytes
+  uint32_t flags = 0;   // format::kFlag...
   uint32_t project_id = 0;
   format::TimeStamp atime, mtime, ctime, btime;
 };
@@ -54,7 +54,7 @@ struct SetAttr {
 };
 
 struct StatFs {
-  uint64_t blocks = 0;       // of 4096 bytes
+  uint64_t blocks = 0;  // of 4096 bytes
   uint64_t blocks_free = 0;
   uint64_t blocks_available = 0;
   uint64_t inodes = 0;

@@ -147,7 +147,9 @@ Status remove_name(const Ops& ops, Ino parent_ino, std::string_view name, bool d
 
 }  // namespace
 
-Status Filesystem::unlink(Ino parent, std::string_view name) { return remove_name(Ops{*this}, parent, name, false); }
+Status Filesystem::unlink(Ino parent, std::string_view name) {
+  return remove_name(Ops{*this}, parent, name, false);
+}
 
 Status Filesystem::rmdir(Ino parent, std::string_view name) {
   if (name == ".") return Error::kInvalid;

@@ -75,8 +75,8 @@ struct Step {
   inode::Inode& inode;
   Change& change;
   format::Inode& image;
-  DeviceBlock last_device;  // behind what was mapped last: where the next block should go
-  bool map_is_whole = true; // false while the editor is at work: an error there leaves a transaction to abort
+  DeviceBlock last_device;   // behind what was mapped last: where the next block should go
+  bool map_is_whole = true;  // false while the editor is at work: an error there leaves a transaction to abort
 };
 
 /// Writes one mapping's worth at `offset`. Gives the bytes done.
@@ -166,7 +166,8 @@ Result<bool> overwrite(const Ops& ops, inode::Inode& inode, uint64_t offset, std
     const FileBlock block(at >> kBlockShift);
     UDAX_TRY(const extent::Mapping m, map.lookup(block, blocks_for(end) - block.value));
     const uint64_t run_end = std::min(end, m.end().value << kBlockShift);
-    ops.store_data(inode, offset_of(m.device) + (at & (kBlockSize - 1)), data.data() + (at - offset), run_end - at);
+    ops.store_data(inode, offset_of(m.device) + (at & (kBlockSize - 1)), data.data() + (at - offset),
+                   run_end - at);
     at = run_end;
   }
   UDAX_CHECK(ops.settle());

@@ -165,7 +165,8 @@ Status InodeTx::Part::drop_chunk(uint64_t chunk) {
   UDAX_TRY(const DeviceBlock block, chunk_block(chunk));
   UDAX_CHECK(lock_map());
   const FileBlock at(chunk);
-  UDAX_TRY(const FileBlock left, extent::Editor(blocks_, *inode_file_, alloc::Purpose::kMustSucceed).remove(at, at + 1));
+  UDAX_TRY(const FileBlock left,
+           extent::Editor(blocks_, *inode_file_, alloc::Purpose::kMustSucceed).remove(at, at + 1));
   if (left != at) return Error::kAgain;
   blocks_.tx().discard_block(block);
   dropped_.push_back(chunk);
@@ -176,10 +177,12 @@ Status InodeTx::Part::release_kept(uint32_t shard) {
   use_shard(shard);
   while (chunk_kept_ && !blocks_.nearly_full()) {
     UDAX_TRY(const format::InodeShard* const present, line());
-    if (present->partial_head == 0) return table_.meta.corrupted("a list of inode chunks has lost its head", shard);
+    if (present->partial_head == 0)
+      return table_.meta.corrupted("a list of inode chunks has lost its head", shard);
     const uint64_t chunk = present->partial_head - 1;
     UDAX_TRY(const format::ChunkHeader* const first, header(chunk));
-    if (first->used_mask != kMaskEmpty) return table_.meta.corrupted("an inode chunk has changed by itself", chunk);
+    if (first->used_mask != kMaskEmpty)
+      return table_.meta.corrupted("an inode chunk has changed by itself", chunk);
     UDAX_CHECK(drop_chunk(chunk));
     UDAX_TRY(const format::InodeShard* const rest, line());
     chunk_kept_ = false;
@@ -232,16 +235,19 @@ Status InodeTx::Part::unlink(uint64_t chunk) {
   const uint64_t next = header.image->partial_next;
   if (prev != 0) {
     UDAX_TRY(format::ChunkHeader* const before, edit_neighbour(prev));
-    if (before->partial_next != chunk + 1) return table_.meta.corrupted("a list of inode chunks is broken", prev - 1);
+    if (before->partial_next != chunk + 1)
+      return table_.meta.corrupted("a list of inode chunks is broken", prev - 1);
     before->partial_next = next;
   } else {
     UDAX_TRY(format::InodeShard* const shard_line, edit_line());
-    if (shard_line->partial_head != chunk + 1) return table_.meta.corrupted("a list of inode chunks is broken", chunk);
+    if (shard_line->partial_head != chunk + 1)
+      return table_.meta.corrupted("a list of inode chunks is broken", chunk);
     shard_line->partial_head = next;
   }
   if (next != 0) {
     UDAX_TRY(format::ChunkHeader* const after, edit_neighbour(next));
-    if (after->partial_prev != chunk + 1) return table_.meta.corrupted("a list of inode chunks is broken", next - 1);
+    if (after->partial_prev != chunk + 1)
+      return table_.meta.corrupted("a list of inode chunks is broken", next - 1);
     after->partial_prev = prev;
   }
   header.image->partial_next = 0;

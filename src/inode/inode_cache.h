@@ -62,8 +62,8 @@ class InodeRef {
 };
 
 struct CacheStats {
-  uint64_t inodes = 0;       // in memory
-  uint64_t lookups = 0;      // numbers that the kernel knows
+  uint64_t inodes = 0;   // in memory
+  uint64_t lookups = 0;  // numbers that the kernel knows
   uint64_t hits = 0;
   uint64_t misses = 0;
 };

@@ -151,7 +151,8 @@ Result<DeviceBlock> InodeTable::Impl::find_chunk(uint64_t chunk) const {
 
 Status InodeTable::Impl::check_header(const format::ChunkHeader& header, uint64_t chunk) const {
   const auto is_neighbour = [chunk](uint64_t link) {
-    return link == 0 || (shard_of_chunk(link - 1) == shard_of_chunk(chunk) && link - 1 != chunk && link <= kChunkEnd);
+    return link == 0 ||
+           (shard_of_chunk(link - 1) == shard_of_chunk(chunk) && link - 1 != chunk && link <= kChunkEnd);
   };
   const uint16_t always = chunk == 0 ? uint16_t{0b11} : kMaskEmpty;  // chunk 0: the root directory
   if (header.magic != format::kChunkMagic || header.chunk != chunk || (header.used_mask & always) != always ||
@@ -290,7 +291,8 @@ void InodeTable::release_number(Ino ino) {
 Status InodeTable::release_empty_chunks() {
   Status first;
   for (const ShardState& s : impl_->shards) {
-    if (!s.chunk_kept.load(std::memory_order_relaxed) && !s.orphan_block_kept.load(std::memory_order_relaxed)) continue;
+    if (!s.chunk_kept.load(std::memory_order_relaxed) && !s.orphan_block_kept.load(std::memory_order_relaxed))
+      continue;
     const Status done = InodeTx(*this).release_kept(s.index);
     if (!done && first) first = done;
   }

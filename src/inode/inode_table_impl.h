@@ -28,7 +28,7 @@
 
 namespace udax::inode {
 
-inline constexpr uint16_t kMaskEmpty = 1;      // the header's own bit
+inline constexpr uint16_t kMaskEmpty = 1;  // the header's own bit
 inline constexpr uint16_t kMaskFull = 0xFFFF;
 inline constexpr uint64_t kChunkEnd = extent::kFileBlockEnd.value;
 
@@ -118,8 +118,8 @@ struct InodeTable::Impl {
   [[nodiscard]] Result<DeviceBlock> find_chunk(uint64_t chunk) const UDAX_REQUIRES_SHARED(map_lock);
   /// The slot of `ino`, if in use; its image goes to `copy`, if given.
   [[nodiscard]] Result<uint64_t> locate(Ino ino, format::Inode* copy);
-  [[nodiscard]] Result<uint64_t> check_slot(const ShardState& s, DeviceBlock block, Ino ino, format::Inode* copy) const
-      UDAX_REQUIRES_SHARED(s.apply_lock);
+  [[nodiscard]] Result<uint64_t> check_slot(const ShardState& s, DeviceBlock block, Ino ino,
+                                            format::Inode* copy) const UDAX_REQUIRES_SHARED(s.apply_lock);
   [[nodiscard]] Status check_inode(const format::Inode& image, Ino ino) const;
   /// All of a chunk header but its checksum.
   [[nodiscard]] Status check_header(const format::ChunkHeader& header, uint64_t chunk) const;

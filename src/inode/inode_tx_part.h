@@ -81,9 +81,9 @@ struct InodeTx::Part final : public journal::Participant {
   ShardState* shard_ = nullptr;          // its mutex is held
   format::Inode* inode_file_ = nullptr;  // the shadow; map_lock is held exclusive
   bool registered_ = false;
-  bool applying_ = false;                // apply_lock is held exclusive
-  bool edited_ = false;                  // something of the shard was changed
-  bool chunk_kept_ = false;              // ShardState::chunk_kept after this
+  bool applying_ = false;    // apply_lock is held exclusive
+  bool edited_ = false;      // something of the shard was changed
+  bool chunk_kept_ = false;  // ShardState::chunk_kept after this
   std::vector<MadeChunk> made_;
   std::vector<uint64_t> dropped_;
   bool orphan_blocks_copied_ = false;

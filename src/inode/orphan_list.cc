@@ -98,7 +98,8 @@ Status InodeTx::Part::unlink_orphan_block(size_t at) {
   UDAX_TRY(const std::byte* const image, blocks_.tx().read_block(block, format::kKindOrphan, shard_->index));
   const uint64_t next = reinterpret_cast<const format::OrphanBlock*>(image)->next;
   const uint64_t next_expected = at + 1 < orphan_blocks_.size() ? orphan_blocks_[at + 1].block.value : 0;
-  if (next != next_expected) return table_.meta.corrupted("a chain of orphan blocks has changed by itself", block.value);
+  if (next != next_expected)
+    return table_.meta.corrupted("a chain of orphan blocks has changed by itself", block.value);
   if (at == 0) {
     UDAX_TRY(format::InodeShard* const shard_line, edit_line());
     shard_line->orphan_block = next;

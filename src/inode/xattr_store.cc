@@ -13,8 +13,8 @@ namespace {
 constexpr uint32_t kEntriesStart = sizeof(format::BlockHeader) + sizeof(format::XattrHeader);
 constexpr uint32_t kValueStart = sizeof(format::BlockHeader) + sizeof(format::XattrValueHeader);
 constexpr uint32_t kEntryAlign = 8;
-constexpr uint32_t kEntryMax =
-    static_cast<uint32_t>(align_up(sizeof(format::XattrEntry) + format::kNameMax + format::kXattrInlineMax, kEntryAlign));
+constexpr uint32_t kEntryMax = static_cast<uint32_t>(
+    align_up(sizeof(format::XattrEntry) + format::kNameMax + format::kXattrInlineMax, kEntryAlign));
 static_assert(kEntryMax <= format::kXattrSpace);
 /// Blocks that one transaction frees: what it remembers about each is looked through for each.
 constexpr uint32_t kFreedMax = 1024;
@@ -56,7 +56,8 @@ DeviceBlock next_value_block(const std::byte* block) {
 
 uint32_t entry_size(const Item& item) {
   const size_t inline_size = item.value_block == kNoBlock ? item.value.size() : 0;
-  return static_cast<uint32_t>(align_up(sizeof(format::XattrEntry) + item.name.name.size() + inline_size, kEntryAlign));
+  return static_cast<uint32_t>(
+      align_up(sizeof(format::XattrEntry) + item.name.name.size() + inline_size, kEntryAlign));
 }
 
 // --- Reading ---------------------------------------------------------------------------------------------------------
@@ -167,7 +168,8 @@ Result<std::vector<std::byte>> xattr_get(const journal::MetaStore& meta, const f
     UDAX_CHECK(walk_value(blocks, item.value_block, item.value_length, append));
     return false;
   };
-  UDAX_CHECK(walk(blocks, inode, [](DeviceBlock) {}, visit));
+  UDAX_CHECK(walk(
+      blocks, inode, [](DeviceBlock) {}, visit));
   if (!found) return Error::kNoData;
   return value;
 } catch (const std::bad_alloc&) {
@@ -180,7 +182,8 @@ Status xattr_list(const journal::MetaStore& meta, const format::Inode& inode,
     visit(item.name);
     return true;
   };
-  return walk(Blocks(meta, inode.ino), inode, [](DeviceBlock) {}, visit_item);
+  return walk(
+      Blocks(meta, inode.ino), inode, [](DeviceBlock) {}, visit_item);
 } catch (const std::bad_alloc&) {
   return Error::kNoMemory;
 }
@@ -234,7 +237,8 @@ Status Change::load() {
 }
 
 Item* Change::find(const XattrName& name) {
-  const auto found = std::find_if(items_.begin(), items_.end(), [&](const Item& i) { return same_name(i.name, name); });
+  const auto found =
+      std::find_if(items_.begin(), items_.end(), [&](const Item& i) { return same_name(i.name, name); });
   return found == items_.end() ? nullptr : &*found;
 }
 
@@ -267,8 +271,9 @@ Result<DeviceBlock> Change::write_value(std::span<const std::byte> value) {
   }
   for (size_t i = 0; i < chain.size(); ++i) {
     UDAX_TRY(std::byte* const image, tx_.tx().create_block(chain[i], format::kKindXattrValue, inode_.ino));
-    const auto part = value.subspan(i * format::kXattrValueSpace,
-                                    std::min<size_t>(format::kXattrValueSpace, value.size() - i * format::kXattrValueSpace));
+    const auto part =
+        value.subspan(i * format::kXattrValueSpace,
+                      std::min<size_t>(format::kXattrValueSpace, value.size() - i * format::kXattrValueSpace));
     reinterpret_cast<format::BlockHeader*>(image)->count = static_cast<uint16_t>(part.size());
     auto* header = reinterpret_cast<format::XattrValueHeader*>(image + sizeof(format::BlockHeader));
     header->next = i + 1 < chain.size() ? chain[i + 1].value : 0;

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Bytes: read, write, sync, allocate, seek, copy.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "fuse/call.h"
+#include "fuse/dispatcher.h"
+
+namespace udax::fuse {
+namespace {
+
+constexpr uint64_t kOffsetMax = std::numeric_limits<int64_t>::max();
+// One request must not keep its caller, and the file's other users, for long; callers of copy_file_range go on.
+constexpr uint64_t kCopyMax = 64U << 20;
+constexpr uint32_t kModeSetuid = 04000;
+constexpr uint32_t kModeSetgid = 02000;
+constexpr uint32_t kModeGroupExec = 00010;
+
+constexpr bool fits(uint64_t offset, uint64_t length) {
+  return offset <= kOffsetMax && length <= kOffsetMax - offset;
+}
+bool is_readable(const fs::OpenFile& file) { return (file.flags() & O_ACCMODE) != O_WRONLY; }
+bool is_writable(const fs::OpenFile& file) { return (file.flags() & O_ACCMODE) != O_RDONLY; }
+
+}  // namespace
+
+Status Dispatcher::read(Call& call) {
+  UDAX_TRY(const auto in, call.in.take<fuse_read_in>());
+  if (in.offset > kOffsetMax) return Error::kInvalid;
+  UDAX_TRY(const auto file, handles_.acquire(in.fh, call.ino(), false));
+  // Not checked: readability. Filling a page for a write to part of it reads through a write-only handle.
+  return fs_.read(*file, in.offset, std::min(in.size, kIoMax),
+                  [&call](std::span<const iovec> pieces, uint64_t bytes) -> Status {
+                    if (call.send_pieces(pieces, bytes) == Delivery::kFailed) return Error::kIo;
+                    return {};
+                  });
+}
+
+Status Dispatcher::write(Call& call) {
+  UDAX_TRY(const auto in, call.in.take<fuse_write_in>());
+  UDAX_TRY(const auto data, call.in.take_bytes(in.size));
+  if (!fits(in.offset, in.size)) return Error::kFileTooBig;
+  UDAX_TRY(const auto file, handles_.acquire(in.fh, call.ino(), false));
+  if (!is_writable(*file)) return Error::kBadHandle;
+  const bool from_cache = (in.write_flags & FUSE_WRITE_CACHE) != 0;
+  // Through the page cache the kernel has put the bytes where it says; only direct writes are placed here.
+  const bool append = !from_cache && file->dax() && (in.flags & O_APPEND) != 0;
+  const bool kill = (in.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
+  UDAX_TRY(const uint64_t written, fs_.write(*file, in.offset, data, append, kill));
+  // For cached files the kernel sends an FSYNC of its own.
+  if (!from_cache && file->dax() && (in.flags & O_DSYNC) != 0) {
+    UDAX_CHECK(fs_.fsync(*file, (in.flags & O_SYNC) != O_SYNC));
+  }
+  fuse_write_out out{};
+  out.size = static_cast<uint32_t>(written);
+  (void)call.send(out);
+  return {};
+}
+
+Status Dispatcher::flush(Call& call) {
+  // Opened with NOFLUSH: comes from kernels older than 5.16 only. Nothing is held back until close.
+  UDAX_TRY(const auto in, call.in.take<fuse_flush_in>());
+  UDAX_TRY(const auto file, handles_.acquire(in.fh, call.ino(), false));
+  (void)file;
+  return {};
+}
+
+Status Dispatcher::fsync(Call& call) {
+  UDAX_TRY(const auto in, call.in.take<fuse_fsync_in>());
+  UDAX_TRY(const auto file, handles_.acquire(in.fh, call.ino(), false));
+  return fs_.fsync(*file, (in.fsync_flags & FUSE_FSYNC_FDATASYNC) != 0);
+}
+
+// The kernel leaves it to us (HANDLE_KILLPRIV_V2) but does not say whether the caller may keep the bits (CAP_FSETID);
+// only root is taken to have that.
+Status Dispatcher::kill_privileges(Call& call, Ino ino) {
+  const fs::Caller caller = call.caller();
+  if (caller.is_root() || (negotiated() & wire::kHandleKillprivV2) == 0) return {};
+  UDAX_TRY(const fs::Attr attr, fs_.getattr(ino));
+  constexpr uint32_t kSetgidExec = kModeSetgid | kModeGroupExec;
+  const bool has_bits = (attr.mode & kModeSetuid) != 0 || (attr.mode & kSetgidExec) == kSetgidExec;
+  if (!has_bits && !fs_.getxattr(ino, "security.capability")) return {};
+  fs::SetAttr changes;
+  changes.kill_suidgid = true;
+  const auto changed = fs_.setattr(ino, changes, caller);
+  return changed ? Status() : Status(changed.error());
+}
+
+Status Dispatcher::fallocate(Call& call) {
+  UDAX_TRY(const auto in, call.in.take<fuse_fallocate_in>());
+  if (in.length == 0 || in.offset > kOffsetMax) return Error::kInvalid;
+  if (!fits(in.offset, in.length)) return Error::kFileTooBig;
+  UDAX_TRY(const auto file, handles_.acquire(in.fh, call.ino(), false));
+  if (!is_writable(*file)) return Error::kBadHandle;
+  UDAX_CHECK(kill_privileges(call, call.ino()));
+  return fs_.fallocate(*file, in.mode, in.offset, in.length);
+}
+
+Status Dispatcher::lseek(Call& call) {
+  UDAX_TRY(const auto in, call.in.take<fuse_lseek_in>());
+  if (in.whence != SEEK_DATA && in.whence != SEEK_HOLE) return Error::kInvalid;
+  if (in.offset > kOffsetMax) return Error::kNoDevice;
+  UDAX_TRY(const auto file, handles_.acquire(in.fh, call.ino(), false));
+  fuse_lseek_out out{};
+  UDAX_TRY(out.offset, fs_.seek(*file, in.offset, in.whence == SEEK_DATA));
+  (void)call.send(out);
+  return {};
+}
+
+Result<uint64_t> Dispatcher::do_copy(const fuse_copy_file_range_in& in, Call& call) {
+  if (in.flags != 0) return Error::kInvalid;
+  const uint64_t length = std::min(in.len, kCopyMax);
+  if (!fits(in.off_in, length)) return Error::kInvalid;
+  if (!fits(in.off_out, length)) return Error::kFileTooBig;
+  UDAX_TRY(const auto from, handles_.acquire(in.fh_in, call.ino(), false));
+  UDAX_TRY(const auto to, handles_.acquire(in.fh_out, Ino(in.nodeid_out), false));
+  if (!is_readable(*from) || !is_writable(*to)) return Error::kBadHandle;
+  UDAX_CHECK(kill_privileges(call, Ino(in.nodeid_out)));
+  return fs_.copy_range(*from, in.off_in, *to, in.off_out, length);
+}
+
+Status Dispatcher::copy_file_range(Call& call) {
+  UDAX_TRY(const auto in, call.in.take<fuse_copy_file_range_in>());
+  UDAX_TRY(const uint64_t copied, do_copy(in, call));
+  fuse_write_out out{};
+  out.size = static_cast<uint32_t>(copied);
+  (void)call.send(out);
+  return {};
+}
+
+Status Dispatcher::copy_file_range_64(Call& call) {
+  UDAX_TRY(const auto in, call.in.take<fuse_copy_file_range_in>());
+  wire::CopyFileRangeOut out{};
+  UDAX_TRY(out.bytes_copied, do_copy(in, call));
+  (void)call.send(out);
+  return {};
+}
+
+}  // namespace udax::fuse

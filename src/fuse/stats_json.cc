@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// The live counters as a JSON text, as UDAX_IOC_STAT gives it. Keys are stable; new ones may be added. Byte counts
+// end in _bytes, block counts (4 KiB) in _blocks, times in _ns.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <iterator>
+
+#include "base/clock.h"
+#include "fuse/dispatcher.h"
+
+namespace udax::fuse {
+namespace {
+
+// A JSON string of any bytes: control characters escaped, the rest as it is.
+std::string quoted(std::string_view text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') {
+      out += '\\';
+      out += c;
+    } else if (static_cast<unsigned char>(c) < 0x20) {
+      fmt::format_to(std::back_inserter(out), "\\u{:04x}", static_cast<unsigned>(c));
+    } else {
+      out += c;
+    }
+  }
+  return out += '"';
+}
+
+void append_layers(std::string& out, const fs::Stats& s) {
+  auto to = std::back_inserter(out);
+  fmt::format_to(to,
+                 R"("space":{{"total_blocks":{},"free_blocks":{},"available_blocks":{},"pending_blocks":{},)"
+                 R"("huge_free":{},"groups_loaded":{}}},)",
+                 s.space.blocks_total, s.space.blocks_free, s.space.blocks_available, s.space.blocks_pending,
+                 s.space.huge_free, s.space.groups_loaded);
+  fmt::format_to(to, R"("inodes":{{"used":{},"chunks_empty":{},"cached":{},"lookups":{},"hits":{},"misses":{}}},)",
+                 s.inodes.used, s.inodes.chunks_empty, s.cache.inodes, s.cache.lookups, s.cache.hits,
+                 s.cache.misses);
+  fmt::format_to(to,
+                 R"("journal":{{"commits":{},"appended_bytes":{},"tail_updates":{},"waits":{},"used_bytes":{},)"
+                 R"("ring_bytes":{},"replayed_records":{},"replayed_bytes":{},"was_clean":{}}},)",
+                 s.journal.commits, s.journal.bytes, s.journal.tail_updates, s.journal.waits, s.journal.used_bytes,
+                 s.journal.ring_bytes, s.replay.records, s.replay.bytes, s.replay.was_clean);
+  fmt::format_to(to,
+                 R"("media":{{"stores":{},"stored_bytes":{},"flushed_lines":{},"drains":{},"faults":{},)"
+                 R"("corruptions":{},"evicted_orphans":{}}},)",
+                 s.media.stores, s.media.stored_bytes, s.media.flushed_lines, s.media.drains, s.media.faults,
+                 s.corruptions, s.evicted_orphans);
+}
+
+}  // namespace
+
+std::string Dispatcher::stats_json() {
+  std::string out;
+  auto to = std::back_inserter(out);
+  fmt::format_to(to, R"({{"pool":{},"mountpoint":{},"pid":{},"uptime_ns":{},"open_files":{},)", quoted(options_.pool),
+                 quoted(options_.mountpoint), ::getpid(), monotonic_ns() - mounted_ns_, handles_.open_count());
+  append_layers(out, fs_.stats());
+  out += R"("ops":{)";
+  const LockGuard guard(stats_mutex_);
+  bool first = true;
+  for (uint32_t opcode = 0; opcode < wire::kOpcodeCount; ++opcode) {
+    OpTotals totals;
+    for (const auto& stats : stats_) stats->add_to(opcode, totals);
+    if (totals.count == 0) continue;
+    fmt::format_to(to, R"({}"{}":{{"count":{},"errors":{},"total_ns":{},"p50_ns":{},"p99_ns":{}}})", first ? "" : ",",
+                   opcode_name(opcode), totals.count, totals.errors, totals.time_ns, totals.percentile_ns(50),
+                   totals.percentile_ns(99));
+    first = false;
+  }
+  out += "}}";
+  return out;
+}
+
+}  // namespace udax::fuse

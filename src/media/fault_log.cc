@@ -3,6 +3,8 @@
 
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -88,7 +90,26 @@ void install_handler_once() {
   });
 }
 
+/// Straight to the kernel: mmap() is not on the list of what a handler may call, and tools interpose it.
+bool map_zeroes(std::byte* at, uint64_t size, int protection) {
+  constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
+  return ::syscall(SYS_mmap, at, size, protection, kFlags, -1, 0) != -1;
+}
+
 constexpr uint64_t kPagesPerWord = 64;
+
+/// A few mappings to be given back when there are no more to be had: neighbours that differ in protection, since
+/// the kernel makes one of those that do not.
+constexpr uint64_t kSpareBytes = 8 * kBlockSize;
+
+void* map_spare() {
+  void* p = ::mmap(nullptr, kSpareBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (p == MAP_FAILED) return nullptr;
+  for (uint64_t offset = kBlockSize; offset < kSpareBytes; offset += 2 * kBlockSize) {
+    if (::mprotect(static_cast<std::byte*>(p) + offset, kBlockSize, PROT_READ) != 0) break;
+  }
+  return p;
+}
 
 }  // namespace
 
@@ -108,6 +129,7 @@ Result<std::unique_ptr<FaultLog>> FaultLog::watch(std::byte* base, uint64_t size
   if (bitmap == MAP_FAILED) return Error::kNoMemory;
   static_assert(std::atomic<uint64_t>::is_always_lock_free && sizeof(std::atomic<uint64_t>) == sizeof(uint64_t));
   log->lost_ = static_cast<std::atomic<uint64_t>*>(bitmap);  // all zero is how its words begin
+  log->spare_.store(map_spare(), std::memory_order_relaxed);
   install_handler_once();
   LockGuard guard(g_slots_mutex);
   for (Slot& slot : g_slots) {
@@ -117,8 +139,6 @@ Result<std::unique_ptr<FaultLog>> FaultLog::watch(std::byte* base, uint64_t size
     set_slot(slot, begin, begin + size, log.get());
     return log;
   }
-  ::munmap(bitmap, log->bitmap_bytes());
-  log->lost_ = nullptr;
   return Error::kTooManyFiles;
 }
 
@@ -129,6 +149,7 @@ FaultLog::~FaultLog() {
     if (g_slots.at(slot_).log.load(std::memory_order_relaxed) == this) set_slot(g_slots.at(slot_), 0, 0, nullptr);
   }
   ::munmap(static_cast<void*>(lost_), bitmap_bytes());
+  if (void* spare = spare_.load(std::memory_order_relaxed); spare != nullptr) ::munmap(spare, kSpareBytes);
 }
 
 bool FaultLog::absorb(const void* address) {
@@ -147,14 +168,18 @@ bool FaultLog::replace(uint64_t offset) {
   for (uint64_t page = first + 1; page < blocks_for(end); ++page) {
     lost_[page / kPagesPerWord].fetch_or(uint64_t{1} << (page % kPagesPerWord), std::memory_order_acq_rel);
   }
-  constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
   // Counted before the zeroes can be seen, so that a copy that read them finds the count changed.
   count_.fetch_add(1, std::memory_order_acq_rel);
-  if (::mmap(base_ + begin, end - begin, protection_, kFlags, -1, 0) != MAP_FAILED) return true;
+  if (map_zeroes(base_ + begin, end - begin, protection_)) return true;
   // Each page replaced may cost a mapping, of which a process has a limited number. Past that, give the whole pool
   // up: every access to it ends in an error from here on, but the process lives to say so.
+  // The kernel may have gone past its limit by one by now, and then allows no mapping at all, not even one that
+  // replaces thousands: hence the spare ones.
   all_lost_.store(true, std::memory_order_release);
-  return ::mmap(base_, size_, protection_, kFlags, -1, 0) != MAP_FAILED;
+  if (void* spare = spare_.exchange(nullptr, std::memory_order_acq_rel); spare != nullptr) {
+    ::syscall(SYS_munmap, spare, kSpareBytes);
+  }
+  return map_zeroes(base_, size_, protection_);
 }
 
 bool FaultLog::is_lost_slow(uint64_t offset, uint64_t size) const {

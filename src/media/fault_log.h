@@ -55,6 +55,7 @@ class FaultLog {
   std::atomic<uint64_t>* lost_ = nullptr;  // a bit a page; sparse
   std::atomic<uint64_t> count_{0};
   std::atomic<bool> all_lost_{false};
+  std::atomic<void*> spare_{nullptr};  // mappings kept for the last resort
   uint32_t slot_ = 0;
 };
 

@@ -33,7 +33,7 @@ struct BlockAllocator::Impl {
   GroupTable table;
   Favourites favourites;
   PendingFrees pending;
-  Mutex reap_mutex;  // one reaper at a time; held over nothing but Group::lock and the queue's
+  Mutex reap_mutex;  // one reaper at a time; before the journal's tail_mutex_, the queue's and Group::lock
 };
 
 }  // namespace udax::alloc

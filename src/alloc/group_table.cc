@@ -316,6 +316,14 @@ void GroupTable::unhold(uint64_t index, uint64_t blocks) noexcept {
   group.detail->held -= static_cast<uint32_t>(blocks);
 }
 
+void GroupTable::adopt(uint64_t left, uint64_t group, uint8_t owner) noexcept {
+  std::atomic<uint8_t>& now = groups_[group].owner;
+  if (now.load(std::memory_order_relaxed) == owner) return;
+  now.store(owner, std::memory_order_relaxed);
+  uint8_t mine = owner;
+  if (left != group) groups_[left].owner.compare_exchange_strong(mine, 0, std::memory_order_relaxed);
+}
+
 void GroupTable::give_up(uint64_t index, const char* what) noexcept {
   Group& group = groups_[index];
   {

@@ -90,6 +90,13 @@ class GroupTable {
   /// Takes a group out of use whose structures have turned out not to be what they must be.
   void give_up(uint64_t group, const char* what) noexcept;
 
+  /// Notes that `owner` (not 0) has left a group for another; whether a group is the one of another owner. Hints.
+  void adopt(uint64_t left, uint64_t group, uint8_t owner) noexcept;
+  [[nodiscard]] bool is_anothers(uint64_t group, uint8_t owner) const {
+    const uint8_t seen = groups_[group].owner.load(std::memory_order_relaxed);
+    return seen != 0 && seen != owner;
+  }
+
   [[nodiscard]] size_t edit_stripe(uint64_t group) const { return group % kStripes; }
   [[nodiscard]] Mutex& edit_mutex(size_t stripe) { return stripes_[stripe].mutex; }
 
@@ -121,6 +128,7 @@ class GroupTable {
     uint8_t whole UDAX_GUARDED_BY(lock) = kWholeUnknown;            // whole regions
     uint16_t broken_longest UDAX_GUARDED_BY(lock) = kRegionBlocks;  // no run in a broken region is longer
     std::atomic<uint32_t> free{0};
+    std::atomic<uint8_t> owner{0};                        // see adopt()
     uint64_t metadata_regions UDAX_GUARDED_BY(lock) = 0;  // mask; a hint that grows with use
     std::unique_ptr<Detail> detail UDAX_GUARDED_BY(lock);
   };

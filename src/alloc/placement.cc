@@ -20,21 +20,24 @@ constexpr uint64_t kGroupsAligned = 64;  // and for whole regions behind a fitti
 
 Favourites::Favourites(uint64_t group_count) {
   for (size_t i = 0; i < kSlots; ++i) {
-    slots_[i].group.store(group_count / kSlots * i + group_count % kSlots * i / kSlots, std::memory_order_relaxed);
+    // The first few, and any number of them, lie far apart: multiples of the golden ratio.
+    const uint64_t fraction = (i * 0x9E3779B97F4A7C15ULL) >> 32;
+    slots_[i].group.store(fraction * group_count >> 32, std::memory_order_relaxed);
+    slots_[i].owner = static_cast<uint8_t>(i + 1);
   }
 }
 
-std::atomic<uint64_t>& Favourites::mine() {
+Favourites::Slot& Favourites::mine() {
   const int cpu = sched_getcpu();
-  return slots_[cpu < 0 ? 0 : static_cast<size_t>(cpu) % kSlots].group;
+  return slots_[cpu < 0 ? 0 : static_cast<size_t>(cpu) % kSlots];
 }
 
 Placement::Placement(GroupTable& table, Favourites& favourites, const GroupBudget& budget, const Request& request,
                      uint64_t floor)
     : table_(table),
       budget_(budget),
-      favourite_slot_(favourites.mine()),
-      favourite_(favourite_slot_.load(std::memory_order_relaxed)),
+      slot_(favourites.mine()),
+      favourite_(slot_.group.load(std::memory_order_relaxed)),
       floor_(floor),
       goal_(request.goal.value / kGroupBlocks < table.group_count() ? request.goal : kNoBlock),
       count_min_(request.count_min),
@@ -69,7 +72,10 @@ bool Placement::attempt(uint64_t group, Fit fit, uint64_t accept) {
   }
   if (taken->run.count > 0) {
     found_ = taken->run;
-    if (!large_) favourite_slot_.store(group, std::memory_order_relaxed);
+    if (!large_ && (goal_ == kNoBlock || group != goal_group_)) {
+      slot_.group.store(group, std::memory_order_relaxed);
+      table_.adopt(favourite_, group, slot_.owner);
+    }
     return true;
   }
   if (taken->offered > best_offer_) {
@@ -98,7 +104,7 @@ bool Placement::sweep(const GroupSet& set, Fit fit, uint64_t accept, uint64_t gr
       group = set.next(0);
     }
     if (wrapped && group > origin) return false;
-    if (attempt(group, fit, accept)) return true;
+    if (!(unshared_ && table_.is_anothers(group, slot_.owner)) && attempt(group, fit, accept)) return true;
     group = set.next(group + 1);
   }
   return false;
@@ -109,6 +115,13 @@ bool Placement::search(const GroupSet& set, Fit fit, uint64_t accept, uint64_t g
   if (goal_ != kNoBlock && set.contains(goal_group_) && attempt(goal_group_, fit, accept)) return true;
   if (set.contains(favourite_) && attempt(favourite_, fit, accept)) return true;
   return sweep(set, fit, accept, groups_max);
+}
+
+bool Placement::search_unshared(const GroupSet& set, Fit fit, uint64_t accept) {
+  unshared_ = true;
+  const bool over = search(set, fit, accept, kGroupsNear);
+  unshared_ = false;
+  return over;
 }
 
 bool Placement::search_budget() {
@@ -123,7 +136,7 @@ bool Placement::search_budget() {
 bool Placement::try_cheap() {
   if (goal_ != kNoBlock && !large_ && attempt(goal_group_, Fit::kExtend, count_min_)) return true;
   if (large_ || budget_.full()) return false;
-  return search(table_.with_broken(), Fit::kBroken, (count_ + 7) / 8, kGroupsNear);
+  return search_unshared(table_.with_broken(), Fit::kBroken, (count_ + 7) / 8);
 }
 
 void Placement::try_rest() {
@@ -137,7 +150,10 @@ void Placement::try_rest() {
 }
 
 bool Placement::search_small() {
-  return search(table_.with_whole(), Fit::kWhole, count_min_, kUnlimited) ||
+  const bool abound = table_.whole_regions() * kRegionBlocks > table_.account().available() / 2;
+  return (abound && search_unshared(table_.with_whole(), Fit::kWhole, count_min_)) ||
+         search(table_.with_broken(), Fit::kBroken, (count_ + 7) / 8, kGroupsNear) ||
+         search(table_.with_whole(), Fit::kWhole, count_min_, kUnlimited) ||
          search(table_.with_free(), Fit::kAny, (count_ + 7) / 8, kGroupsNear) ||
          attempt_best(Fit::kAny, count_min_) || search(table_.with_free(), Fit::kAny, count_min_, kUnlimited);
 }

@@ -3,7 +3,9 @@
 // Where a request is to be served from: the order in which groups and kinds of places are tried.
 //
 // Small requests, in this order: on from the goal; a broken region of the goal's group, of the processor's favourite
-// group, of a few others; the start of a whole region; anything that is long enough. A broken region counts only if
+// group, of a few others; the start of a whole region; anything that is long enough. Another processor's favourite
+// is left to that one while whole regions abound: a commit holds its groups to the end, so that processors which
+// share one wait for each other, and a region broken for each of them is a small price. A broken region counts only if
 // it has an eighth of what is wanted in one piece: a file in crumbs costs more than the 2 MiB run that it spares.
 //
 // Large ones (a whole aligned 2 MiB of the file or more): on from the goal if that is congruent; whole regions,
@@ -26,14 +28,16 @@ namespace udax::alloc {
 /// The group a processor goes to when nothing says where.
 class Favourites {
  public:
+  struct alignas(kCacheLine) Slot {
+    std::atomic<uint64_t> group{0};
+    uint8_t owner = 0;  // the slot's number, from 1: what GroupTable knows it by
+  };
+
   explicit Favourites(uint64_t group_count);
-  [[nodiscard]] std::atomic<uint64_t>& mine();
+  [[nodiscard]] Slot& mine();
 
  private:
   static constexpr size_t kSlots = 64;
-  struct alignas(kCacheLine) Slot {
-    std::atomic<uint64_t> group{0};
-  };
   std::array<Slot, kSlots> slots_;
 };
 
@@ -56,6 +60,7 @@ class Placement {
   bool attempt(uint64_t group, Fit fit, uint64_t accept);
   bool attempt_best(Fit fit, uint64_t accept);
   bool sweep(const GroupSet& set, Fit fit, uint64_t accept, uint64_t groups_max);
+  bool search_unshared(const GroupSet& set, Fit fit, uint64_t accept);
   bool search(const GroupSet& set, Fit fit, uint64_t accept, uint64_t groups_max);
   bool search_budget();
   bool search_small();
@@ -63,7 +68,7 @@ class Placement {
 
   GroupTable& table_;
   const GroupBudget& budget_;
-  std::atomic<uint64_t>& favourite_slot_;
+  Favourites::Slot& slot_;
   const uint64_t favourite_;
   uint64_t goal_group_ = 0;
   const uint64_t floor_;
@@ -73,6 +78,7 @@ class Placement {
   bool goal_is_congruent_ = false;
   bool from_border_ = false;
   bool large_ = false;
+  bool unshared_ = false;  // sweeps pass over other processors' favourites
   uint64_t count_ = 0;
   uint64_t lead_ = 0;
   // The best that a sweep saw and did not take.

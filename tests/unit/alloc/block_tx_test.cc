@@ -11,7 +11,7 @@ namespace {
 using format::kGroupBlocks;
 
 TEST(BlockTx, CommitPutsARunIntoUse) {
-  Pool pool(64 * Pool::kMiB);
+  PinnedPool pool(64 * Pool::kMiB);
   const SpaceStats before = pool.allocator().stats();
   BlockTx tx(pool.allocator());
   const Result<DeviceRun> run = tx.allocate(data_request(10));
@@ -28,7 +28,7 @@ TEST(BlockTx, CommitPutsARunIntoUse) {
 }
 
 TEST(BlockTx, AbortGivesBack) {
-  Pool pool(64 * Pool::kMiB);
+  PinnedPool pool(64 * Pool::kMiB);
   const SpaceStats before = pool.allocator().stats();
   DeviceRun first;
   {
@@ -43,7 +43,7 @@ TEST(BlockTx, AbortGivesBack) {
 }
 
 TEST(BlockTx, EmptyCommitsToNothing) {
-  Pool pool(64 * Pool::kMiB);
+  PinnedPool pool(64 * Pool::kMiB);
   const Lsn head = pool.journal().head();
   BlockTx tx(pool.allocator());
   EXPECT_TRUE(tx.commit());
@@ -51,7 +51,7 @@ TEST(BlockTx, EmptyCommitsToNothing) {
 }
 
 TEST(BlockTx, ReservedBlocksAreNobodyElses) {
-  Pool pool(64 * Pool::kMiB);
+  PinnedPool pool(64 * Pool::kMiB);
   BlockTx one(pool.allocator());
   BlockTx two(pool.allocator());
   std::set<uint64_t> seen;
@@ -67,7 +67,7 @@ TEST(BlockTx, ReservedBlocksAreNobodyElses) {
 }
 
 TEST(BlockTx, FreeOfWhatItTookGoesBackAtOnce) {
-  Pool pool(64 * Pool::kMiB);
+  PinnedPool pool(64 * Pool::kMiB);
   const uint64_t free = pool.allocator().stats().blocks_free;
   BlockTx tx(pool.allocator());
   const Result<DeviceRun> run = tx.allocate(data_request(20, 20));
@@ -88,7 +88,7 @@ TEST(BlockTx, FreeOfWhatItTookGoesBackAtOnce) {
 }
 
 TEST(BlockTx, FreeOverTakenAndCommittedBlocks) {
-  Pool pool(64 * Pool::kMiB);
+  PinnedPool pool(64 * Pool::kMiB);
   const uint64_t free = pool.allocator().stats().blocks_free;
   const DeviceRun old = take(pool, data_request(10, 10));
   BlockTx tx(pool.allocator());
@@ -106,7 +106,7 @@ TEST(BlockTx, FreeOverTakenAndCommittedBlocks) {
 }
 
 TEST(BlockTx, FreedBlocksWaitForTheTail) {
-  Pool pool(16 * Pool::kMiB);
+  PinnedPool pool(16 * Pool::kMiB);
   std::vector<DeviceRun> runs;
   for (;;) {
     const DeviceRun run = take(pool, must_succeed(64));
@@ -129,7 +129,7 @@ TEST(BlockTx, FreedBlocksWaitForTheTail) {
 }
 
 TEST(BlockTx, PendingBlocksAreNotHandedOutWhileThereAreOthers) {
-  Pool pool(64 * Pool::kMiB);
+  PinnedPool pool(64 * Pool::kMiB);
   const DeviceRun run = take(pool, data_request(8, 8));
   const Lsn lsn = give(pool, run);
   ASSERT_LE(pool.journal().tail(), lsn);
@@ -146,7 +146,7 @@ TEST(BlockTx, PendingBlocksAreNotHandedOutWhileThereAreOthers) {
 }
 
 TEST(BlockTx, MuchPendingMovesTheTail) {
-  Pool pool(64 * Pool::kMiB);
+  PinnedPool pool(64 * Pool::kMiB);
   const uint64_t free = pool.allocator().stats().blocks_free;
   const DeviceRun run = take(pool, data_request(free / 4, free / 4));
   ASSERT_GT(run.count, 0U);
@@ -156,7 +156,7 @@ TEST(BlockTx, MuchPendingMovesTheTail) {
 }
 
 TEST(BlockTx, DoubleFreeIsCorruptionAndChangesNothing) {
-  Pool pool(64 * Pool::kMiB);
+  PinnedPool pool(64 * Pool::kMiB);
   const DeviceRun run = take(pool, data_request(8, 8));
   const SpaceStats before = pool.allocator().stats();
   BlockTx tx(pool.allocator());
@@ -175,7 +175,7 @@ TEST(BlockTx, DoubleFreeIsCorruptionAndChangesNothing) {
 }
 
 TEST(BlockTx, FreeOutOfBoundsIsCorruption) {
-  Pool pool(64 * Pool::kMiB);
+  PinnedPool pool(64 * Pool::kMiB);
   BlockTx tx(pool.allocator());
   const media::Geometry& g = pool.geometry();
   for (const DeviceRun run : {DeviceRun{DeviceBlock(0), 1}, DeviceRun{g.data_start - 1, 2},
@@ -188,7 +188,7 @@ TEST(BlockTx, FreeOutOfBoundsIsCorruption) {
 }
 
 TEST(BlockTx, FreesMetadataWithItsShadow) {
-  Pool pool(64 * Pool::kMiB);
+  PinnedPool pool(64 * Pool::kMiB);
   BlockTx tx(pool.allocator());
   const Result<DeviceBlock> b = tx.allocate_block(Purpose::kMetadata, kNoBlock);
   ASSERT_TRUE(b);
@@ -201,7 +201,7 @@ TEST(BlockTx, FreesMetadataWithItsShadow) {
 
 TEST(BlockTx, FreeGivesAgainWhenItsGroupsAreTooMany) {
   constexpr uint64_t kGroups = journal::kGroupsPerTx + 4;
-  Pool pool(kGroups * 128 * Pool::kMiB);
+  PinnedPool pool(kGroups * 128 * Pool::kMiB);
   std::vector<DeviceRun> runs;
   for (uint64_t g = 1; g < kGroups; ++g) {
     runs.push_back(take_region(pool, g));
@@ -225,7 +225,7 @@ TEST(BlockTx, FreeGivesAgainWhenItsGroupsAreTooMany) {
 
 TEST(BlockTx, FreeOfTheLargestRunFits) {
   constexpr uint64_t kGroups = journal::kGroupsPerTx + 2;
-  Pool pool(kGroups * 128 * Pool::kMiB);
+  PinnedPool pool(kGroups * 128 * Pool::kMiB);
   constexpr uint64_t kMost = uint64_t{journal::kGroupsPerTx - 1} * kGroupBlocks;
   const DeviceBlock start(kGroupBlocks + 77);
   for (uint64_t g = 1; g < kGroups; ++g) {
@@ -253,7 +253,7 @@ TEST(BlockTx, FreeOfTheLargestRunFits) {
 
 TEST(BlockTx, AllocateGivesAgainWhenItsGroupsAreFull) {
   constexpr uint64_t kGroups = journal::kGroupsPerTx + 4;
-  Pool pool(kGroups * 128 * Pool::kMiB);
+  PinnedPool pool(kGroups * 128 * Pool::kMiB);
   BlockTx tx(pool.allocator());
   for (uint64_t g = 1; g <= journal::kGroupsPerTx; ++g) {
     const Result<DeviceRun> run =
@@ -270,7 +270,7 @@ TEST(BlockTx, AllocateGivesAgainWhenItsGroupsAreFull) {
 }
 
 TEST(BlockTx, GroupsNeverWrittenGetTheirBitmaps) {
-  Pool pool(3 * 128 * Pool::kMiB);
+  PinnedPool pool(3 * 128 * Pool::kMiB);
   ASSERT_NE(pool.desc(1).flags & format::kGroupUninit, 0U);
   // What lies where the bitmap will be must not count.
   std::memset(pool.medium().raw() + offset_of(pool.geometry().bitmap_block(1)), 0xA5, kBlockSize);
@@ -285,7 +285,7 @@ TEST(BlockTx, GroupsNeverWrittenGetTheirBitmaps) {
 }
 
 TEST(BlockTx, FreeInAGroupNeverWrittenIsCorruption) {
-  Pool pool(3 * 128 * Pool::kMiB);
+  PinnedPool pool(3 * 128 * Pool::kMiB);
   BlockTx tx(pool.allocator());
   ASSERT_TRUE(tx.free({DeviceBlock(kGroupBlocks + 9), 1}));
   const Result<Lsn> lsn = tx.commit();
@@ -296,7 +296,7 @@ TEST(BlockTx, FreeInAGroupNeverWrittenIsCorruption) {
 }
 
 TEST(BlockTx, RefusesRequestsThatCannotBe) {
-  Pool pool(64 * Pool::kMiB);
+  PinnedPool pool(64 * Pool::kMiB);
   BlockTx tx(pool.allocator());
   EXPECT_EQ(tx.allocate(data_request(4, 0)).error(), Error::kInvalid);
   EXPECT_EQ(tx.allocate(data_request(4, 5)).error(), Error::kInvalid);

@@ -18,7 +18,7 @@ bool huge_capable(DeviceRun run, uint64_t file_block) {
 }
 
 TEST(Placement, AGrowingFileStaysInOnePiece) {
-  Pool pool(64 * Pool::kMiB);
+  PinnedPool pool(64 * Pool::kMiB);
   DeviceRun file = take(pool, data_request(4, 4, kNoBlock, 0));
   for (uint64_t at = 4; at < 2000; at += 4) {
     const DeviceRun more = take(pool, data_request(4, 4, file.end(), at));
@@ -28,7 +28,7 @@ TEST(Placement, AGrowingFileStaysInOnePiece) {
 }
 
 TEST(Placement, AGrowingFileGoesOnInTheNextGroup) {
-  Pool pool(3 * 128 * Pool::kMiB);
+  PinnedPool pool(3 * 128 * Pool::kMiB);
   const DeviceBlock border(2 * kGroupBlocks);
   DeviceRun last = take(pool, data_request(kGroupBlocks, kGroupBlocks, DeviceBlock(kGroupBlocks), 0));
   ASSERT_EQ(last.end(), border);
@@ -36,7 +36,7 @@ TEST(Placement, AGrowingFileGoesOnInTheNextGroup) {
 }
 
 TEST(Placement, SmallRequestsShareARegion) {
-  Pool pool(256 * Pool::kMiB);
+  PinnedPool pool(256 * Pool::kMiB);
   take(pool, data_request(1));
   const uint64_t whole = pool.allocator().stats().huge_free;
   uint64_t taken = 0;
@@ -46,16 +46,17 @@ TEST(Placement, SmallRequestsShareARegion) {
 }
 
 TEST(Placement, AGoalThatGoesOnFromNothingBreaksNoRegion) {
-  Pool pool(256 * Pool::kMiB);
-  const DeviceRun first = take(pool, data_request(1, 1, DeviceBlock(kGroupBlocks + 512)));
+  PinnedPool pool(512 * Pool::kMiB);
+  const DeviceRun first = take(pool, data_request(600, 600, DeviceBlock(kGroupBlocks), 0));
+  ASSERT_EQ(first, (DeviceRun{DeviceBlock(kGroupBlocks), 600}));
   const uint64_t whole = pool.allocator().stats().huge_free;
   const DeviceRun second = take(pool, data_request(1, 1, first.start + 20 * 512 + 100));
   EXPECT_EQ(pool.allocator().stats().huge_free, whole);
-  EXPECT_EQ(second.start.value / 512, first.start.value / 512);
+  EXPECT_EQ(second.start, first.end());
 }
 
 TEST(Placement, LargeRequestsAreCongruent) {
-  Pool pool(1024 * Pool::kMiB);
+  PinnedPool pool(1024 * Pool::kMiB);
   take(pool, data_request(3));
   for (const uint64_t file_block : {0U, 1U, 100U, 511U, 512U, 5000U}) {
     uint64_t at = file_block;
@@ -74,14 +75,14 @@ TEST(Placement, LargeRequestsAreCongruent) {
 }
 
 TEST(Placement, ALargeRequestInOnePieceWithItsLead) {
-  Pool pool(256 * Pool::kMiB);
+  PinnedPool pool(256 * Pool::kMiB);
   const DeviceRun run = take(pool, data_request(1124, 1124, kNoBlock, 412));  // lead 100, two regions
   ASSERT_EQ(run.count, 1124U);
   EXPECT_EQ(run.start.value % 512, 412U);
 }
 
 TEST(Placement, MetadataKeepsToItsRegions) {
-  Pool pool(256 * Pool::kMiB);
+  PinnedPool pool(256 * Pool::kMiB);
   std::set<uint64_t> metadata;
   std::set<uint64_t> data;
   for (int i = 0; i < 100; ++i) {
@@ -98,10 +99,38 @@ TEST(Placement, MetadataKeepsToItsRegions) {
   EXPECT_LE(data.size(), 3U);
 }
 
+TEST(Placement, ProcessorsKeepApartWhileThereIsRoom) {
+  Pool pool(1024 * Pool::kMiB);
+  std::set<uint64_t> groups[2];
+  for (int round = 0; round < 100; ++round) {
+    for (int cpu = 0; cpu < 2; ++cpu) {
+      const PinToCpu pin(cpu);
+      if (!pin.pinned()) GTEST_SKIP() << "cannot run on processor " << cpu;
+      groups[cpu].insert(take(pool, data_request(8, 8)).start.value / kGroupBlocks);
+    }
+  }
+  EXPECT_EQ(groups[0].size(), 1U);
+  EXPECT_EQ(groups[1].size(), 1U);
+  EXPECT_NE(groups[0], groups[1]);
+}
+
+TEST(Placement, ProcessorsShareWhenRegionsAreFew) {
+  Pool pool(256 * Pool::kMiB);
+  while (pool.allocator().stats().huge_free > 8) take(pool, data_request(512, 512, kNoBlock, 0));
+  for (int round = 0; round < 40; ++round) {
+    for (int cpu = 0; cpu < 2; ++cpu) {
+      const PinToCpu pin(cpu);
+      if (!pin.pinned()) GTEST_SKIP() << "cannot run on processor " << cpu;
+      ASSERT_EQ(take(pool, data_request(4, 4)).count, 4U);
+    }
+  }
+  EXPECT_GE(pool.allocator().stats().huge_free, 7U);
+}
+
 // A pool that is aged by small files coming and going, three quarters full, keeps most of its free space in whole
 // regions, and a large file still gets aligned ones.
 TEST(Placement, AnAgedPoolStillHasAlignedRuns) {
-  Pool pool(512 * Pool::kMiB);
+  PinnedPool pool(512 * Pool::kMiB);
   std::mt19937 random(20240501);
   std::vector<DeviceRun> live;
   uint64_t used = 0;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <bit>
@@ -114,6 +115,35 @@ class Pool {
   std::unique_ptr<journal::MetaStore> meta_;
   std::unique_ptr<journal::Journal> journal_;
   std::unique_ptr<BlockAllocator> allocator_;
+};
+
+/// Keeps this thread on one processor, so that its favourite group stays what it is.
+class PinToCpu {
+ public:
+  explicit PinToCpu(int cpu = sched_getcpu()) {
+    was_known_ = sched_getaffinity(0, sizeof was_, &was_) == 0;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(static_cast<size_t>(cpu), &one);
+    pinned_ = sched_setaffinity(0, sizeof one, &one) == 0;
+  }
+  ~PinToCpu() {
+    if (was_known_) sched_setaffinity(0, sizeof was_, &was_);
+  }
+  PinToCpu(const PinToCpu&) = delete;
+  PinToCpu& operator=(const PinToCpu&) = delete;
+  [[nodiscard]] bool pinned() const { return pinned_; }
+
+ private:
+  cpu_set_t was_{};
+  bool was_known_ = false;
+  bool pinned_ = false;
+};
+
+/// For tests of one thread that foresee where blocks come from.
+class PinnedPool : private PinToCpu, public Pool {
+ public:
+  using Pool::Pool;
 };
 
 inline Request data_request(uint64_t count, uint64_t count_min = 1, DeviceBlock goal = kNoBlock,

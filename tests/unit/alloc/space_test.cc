@@ -9,7 +9,7 @@ namespace udax::alloc {
 namespace {
 
 TEST(Space, ToTheLastBlockAndBack) {
-  Pool pool(200 * Pool::kMiB);
+  PinnedPool pool(200 * Pool::kMiB);
   const uint64_t free = pool.allocator().stats().blocks_free;
   std::vector<DeviceRun> runs;
   std::set<uint64_t> seen;
@@ -33,7 +33,7 @@ TEST(Space, ToTheLastBlockAndBack) {
 }
 
 TEST(Space, TheReserveIsForThoseWhoMustSucceed) {
-  Pool pool(64 * Pool::kMiB);
+  PinnedPool pool(64 * Pool::kMiB);
   const uint64_t reserve = pool.geometry().reserved_blocks;
   ASSERT_GT(reserve, 0U);
   const uint64_t free = pool.allocator().stats().blocks_free;
@@ -56,7 +56,7 @@ TEST(Space, TheReserveIsForThoseWhoMustSucceed) {
 }
 
 TEST(Space, GivesLessThanWantedButNotLessThanTheLeast) {
-  Pool pool(64 * Pool::kMiB);
+  PinnedPool pool(64 * Pool::kMiB);
   // Leaves single blocks, no two of them neighbours.
   std::vector<DeviceRun> runs;
   for (;;) {
@@ -80,7 +80,7 @@ TEST(Space, GivesLessThanWantedButNotLessThanTheLeast) {
 }
 
 TEST(Space, StatsOfAFreshPool) {
-  Pool pool(3 * 128 * Pool::kMiB);
+  PinnedPool pool(3 * 128 * Pool::kMiB);
   const SpaceStats s = pool.allocator().stats();
   EXPECT_EQ(s.blocks_total, pool.geometry().replica() - pool.geometry().data_start);
   EXPECT_EQ(s.blocks_free, s.blocks_total - mkfs::kBlocksUsedInData);
@@ -92,7 +92,7 @@ TEST(Space, StatsOfAFreshPool) {
 
 TEST(Space, APoolOfThousandsOfGroupsStaysSmallInMemory) {
   // 1 TiB, of which only the descriptors and a few bitmaps are ever touched.
-  Pool pool(uint64_t{1} << 40);
+  PinnedPool pool(uint64_t{1} << 40);
   EXPECT_EQ(pool.geometry().group_count, 8192U);
   const DeviceRun first = take_region(pool, 1);
   for (uint64_t g = 2; g < 8000; ++g) {

@@ -62,7 +62,8 @@ Result<Journal::Reservation> Journal::reserve(uint64_t length) {
     Reservation out;
     {
       LockGuard guard(lock_);
-      if (!live_.load(std::memory_order_relaxed) || failed_.load(std::memory_order_relaxed)) return Error::kReadOnly;
+      if (!live_.load(std::memory_order_relaxed)) return Error::kReadOnly;
+      if (failed_.load(std::memory_order_relaxed)) return Error::kReadOnly;
       if (try_reserve(length, out)) return out;
     }
     if (!waited) waits_.fetch_add(1, std::memory_order_relaxed);
@@ -218,9 +219,11 @@ Status Journal::write_slot_locked(uint32_t state, uint64_t tail) {
   slot.epoch = epoch_;
   slot.mount_count = mount_count_;
   slot.mounted_s = mounted_s_;
-  slot.checksum = format::checksum_without(meta_.seed(), &slot, sizeof slot, offsetof(format::JournalSlot, checksum));
-  const uint64_t place = offset_of(format::kJournalControlBlock) +
-                         (other == 0 ? offsetof(format::JournalControl, slot_a) : offsetof(format::JournalControl, slot_b));
+  slot.checksum =
+      format::checksum_without(meta_.seed(), &slot, sizeof slot, offsetof(format::JournalSlot, checksum));
+  const uint64_t place =
+      offset_of(format::kJournalControlBlock) +
+      (other == 0 ? offsetof(format::JournalControl, slot_a) : offsetof(format::JournalControl, slot_b));
   meta_.medium().store_flush(place, &slot, sizeof slot);
   if (!meta_.medium().drain()) {
     fail("the control block could not be made durable");

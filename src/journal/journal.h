@@ -2,7 +2,8 @@
 //
 // The journal: one ring of checksummed physical redo records.
 //
-// States of a record, in order; each prefix of the ring reaches a state before what follows does, except the first:
+// States of a record, in order; each prefix of the ring reaches a state before what follows does, except the
+// first:
 //   reserved   has its place (Lsn) and length; bytes being copied in (any order between threads)
 //   written    its bytes are durable (its thread drained)
 //   committed  it and every earlier record are written: this is the commit point
@@ -16,7 +17,8 @@
 //   commitment of the whole prefix).
 // - A block that was freed is not used again before the tail has passed the freeing record: an old record
 //   that writes to it can then no longer be replayed over its new content (see alloc).
-// - A record of another epoch, or not at its own lsn, is not a record. Every mount after replay starts a new epoch.
+// - A record of another epoch, or not at its own lsn, is not a record. Every mount after replay starts a new
+//   epoch.
 //
 // Persistence: [fresh blocks and data, drain if any] -> record, drain -> (prefix) -> in place, drain -> tail slot,
 // drain. Checksum and lsn are the commit mark.
@@ -47,17 +49,17 @@ namespace udax::journal {
 
 struct JournalStats {
   uint64_t commits = 0;
-  uint64_t bytes = 0;         // appended
+  uint64_t bytes = 0;  // appended
   uint64_t tail_updates = 0;
-  uint64_t waits = 0;         // a commit had to wait for room or for an earlier record
-  uint64_t used_bytes = 0;    // head - tail now
+  uint64_t waits = 0;       // a commit had to wait for room or for an earlier record
+  uint64_t used_bytes = 0;  // head - tail now
   uint64_t ring_bytes = 0;
 };
 
 struct ReplayResult {
   uint64_t records = 0;
   uint64_t bytes = 0;
-  bool was_clean = false;     // state on the medium before this mount
+  bool was_clean = false;  // state on the medium before this mount
 };
 
 class Journal {

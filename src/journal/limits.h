@@ -22,10 +22,10 @@ inline constexpr uint32_t kUnitsPerTx = 2 * 2 * format::kTreeLevelsMax + 2 * for
 /// 64... 256-byte units: inodes (5: two parents, two children, the inode file), chunk headers (4), shards (2).
 inline constexpr uint32_t kSmallUnitsPerTx = 16;
 
-inline constexpr uint32_t kTxBytesMax = sizeof(format::RecordHeader) +
-                                        kGroupsPerTx * (kUnitBytesMax + sizeof(format::GroupDesc) + sizeof(format::RecordOp)) +
-                                        kUnitsPerTx * kUnitBytesMax +
-                                        kSmallUnitsPerTx * (format::kInodeSize + sizeof(format::RecordOp));
+inline constexpr uint32_t kTxBytesMax =
+    sizeof(format::RecordHeader) +
+    kGroupsPerTx * (kUnitBytesMax + sizeof(format::GroupDesc) + sizeof(format::RecordOp)) +
+    kUnitsPerTx * kUnitBytesMax + kSmallUnitsPerTx * (format::kInodeSize + sizeof(format::RecordOp));
 static_assert(kTxBytesMax < 512 * 1024);
 
 /// A ring must hold two of the largest, so that one can be written while another is being applied.

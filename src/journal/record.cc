@@ -32,8 +32,8 @@ uint64_t word_at(const std::byte* p, uint32_t at) {
 
 }  // namespace
 
-uint32_t add_difference(std::vector<std::byte>& out, uint64_t offset, const std::byte* before, const std::byte* now,
-                        uint32_t size) {
+uint32_t add_difference(std::vector<std::byte>& out, uint64_t offset, const std::byte* before,
+                        const std::byte* now, uint32_t size) {
   constexpr uint32_t kWord = sizeof(uint64_t);
   const auto differs = [&](uint32_t at) { return word_at(before, at) != word_at(now, at); };
   uint32_t ops = 0;

@@ -30,8 +30,8 @@ static_assert(kAlignment == sizeof(format::RecordHeader));
   return align_up(sizeof(format::RecordHeader) + ops_bytes, kAlignment);
 }
 
-/// True for a run of 1... 4096 bytes within one block that a transaction may change: not the superblock, the holder
-/// block, the journal's own places, nor the replica.
+/// True for a run of 1... 4096 bytes within one block that a transaction may change: not the superblock, the
+/// holder block, the journal's own places, nor the replica.
 [[nodiscard]] bool may_target(const media::Geometry& geometry, uint64_t offset, uint64_t length);
 
 /// Adds one operation to `out`. May throw std::bad_alloc.

@@ -10,8 +10,8 @@
 //   faster); they were never committed. The new epoch keeps them from coming back when a new record takes the
 //   broken one's place and happens to be of the same length.
 //
-// Persistence: changes in place, drain -> slot of the new epoch, drain -> the other slot, drain. A crash before the
-// first slot is durable repeats the same replay; one after it finds nothing to replay.
+// Persistence: changes in place, drain -> slot of the new epoch, drain -> the other slot, drain. A crash before
+// the first slot is durable repeats the same replay; one after it finds nothing to replay.
 #include <algorithm>
 #include <cstring>
 #include <new>
@@ -34,7 +34,8 @@ constexpr uint64_t kCounterMax = uint64_t{1} << 62;
 constexpr uint64_t kDrainEvery_bytes = 4 * 1024 * 1024;
 
 bool is_valid(const format::JournalSlot& slot, uint32_t seed) {
-  if (format::checksum_without(seed, &slot, sizeof slot, offsetof(format::JournalSlot, checksum)) != slot.checksum) {
+  if (format::checksum_without(seed, &slot, sizeof slot, offsetof(format::JournalSlot, checksum)) !=
+      slot.checksum) {
     return false;
   }
   if (slot.state != format::kJournalClean && slot.state != format::kJournalLive) return false;
@@ -50,9 +51,9 @@ struct Journal::ControlState {
 };
 
 struct Journal::Scan {
-  uint64_t tail = 0;   // where it starts
+  uint64_t tail = 0;  // where it starts
   uint64_t epoch = 0;
-  uint64_t end = 0;    // behind the last whole record
+  uint64_t end = 0;  // behind the last whole record
   uint64_t records = 0;
   std::vector<std::byte> bytes;  // the record at hand
 };

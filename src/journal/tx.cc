@@ -32,7 +32,7 @@ Tx::~Tx() {
   if (shadows_.capacity() > scratch().shadows.capacity()) shadows_.swap(scratch().shadows);
 }
 
-// --- Looking up ------------------------------------------------------------------------------------------------------
+// --- Looking up -------------------------------------------------------------------------------------------------
 
 Tx::Found Tx::find(uint64_t offset, Unit unit, uint32_t size) const {
   const auto is_exact = [&](const Shadow& s) { return s.offset == offset && s.unit == unit && !s.dropped; };
@@ -105,7 +105,7 @@ Result<const std::byte*> Tx::read_unit(uint64_t offset, Unit unit) const {
   return static_cast<const std::byte*>(found.shadow->image + (offset - found.shadow->offset));
 }
 
-// --- Editing ---------------------------------------------------------------------------------------------------------
+// --- Editing ----------------------------------------------------------------------------------------------------
 
 /// A new shadow, its image undefined.
 Result<std::byte*> Tx::add(uint64_t offset, Unit unit, uint32_t size) {
@@ -220,8 +220,8 @@ void Tx::add_participant(Participant& p, int rank) {
 }
 
 bool Tx::nearly_full() const {
-  // One more step: a path of a directory and one of an extent tree, each node with a sibling, and the inodes, chunk
-  // header and shard on the way. Bitmaps and descriptors come at commit and have a share of their own in
+  // One more step: a path of a directory and one of an extent tree, each node with a sibling, and the inodes,
+  // chunk header and shard on the way. Bitmaps and descriptors come at commit and have a share of their own in
   // kTxBytesMax; how many groups are in it the allocator counts.
   constexpr uint32_t kOp = sizeof(format::RecordOp);
   constexpr uint32_t kGroupShare = kGroupsPerTx * (kUnitBytesMax + sizeof(format::GroupDesc) + kOp);
@@ -238,7 +238,7 @@ bool Tx::nearly_full() const {
   return used > kBudget - kStep;
 }
 
-// --- The end ---------------------------------------------------------------------------------------------------------
+// --- The end ----------------------------------------------------------------------------------------------------
 
 Result<Lsn> Tx::commit() {
   UDAX_ASSERT(state_ == State::kOpen);
@@ -250,7 +250,9 @@ Result<Lsn> Tx::commit() {
   if (out_of_memory_) prepared = Error::kNoMemory;
   // Asked before anything is stored; append() asks again, for good.
   if (journal_.failed() || meta().medium().read_only()) prepared = Error::kReadOnly;
-  for (uint32_t i = 0; i < participant_count_ && prepared; ++i) prepared = participants_[i].participant->prepare(*this);
+  for (uint32_t i = 0; i < participant_count_ && prepared; ++i) {
+    prepared = participants_[i].participant->prepare(*this);
+  }
   if (!prepared) {
     abort();
     return prepared.error();
@@ -276,7 +278,8 @@ Result<Lsn> Tx::commit_prepared() {
   UDAX_TRY(const uint32_t op_count, encode(ops));
   UDAX_CHECK(write_fresh());
   UDAX_SYNC_POINT("journal.commit.fresh_written");
-  if (op_count == 0) return journal_.tail();  // nothing to redo, and so nothing that points at a fresh block either
+  // Nothing to redo, and so nothing that points at a fresh block either.
+  if (op_count == 0) return journal_.tail();
   UDAX_TRY(const Lsn lsn, journal_.append(ops, op_count));
   if (apply(ops, op_count)) {
     UDAX_SYNC_POINT("journal.commit.applied");
@@ -312,8 +315,8 @@ Result<uint32_t> Tx::encode(std::vector<std::byte>& ops) const {
   return op_count;
 }
 
-/// Writes the fresh blocks, and makes them and the caller's data durable. It must happen before the record is so much
-/// as stored: its lines may be evicted, and so be durable, at any moment after that.
+/// Writes the fresh blocks, and makes them and the caller's data durable. It must happen before the record is so
+/// much as stored: its lines may be evicted, and so be durable, at any moment after that.
 Status Tx::write_fresh() {
   bool undrained = data_pending_;
   for (const Shadow& s : shadows_) {
@@ -336,7 +339,8 @@ Status Tx::apply(const std::vector<std::byte>& ops, uint32_t op_count) {
   return medium.drain();
 }
 
-/// What this transaction wrote need not be checked when it is read back; what it freed must be when it is used again.
+/// What this transaction wrote need not be checked when it is read back; what it freed must be when it is used
+/// again.
 void Tx::settle() const {
   for (const Shadow& s : shadows_) {
     if (s.dropped && s.size == kBlockSize) meta().forget(DeviceBlock(s.offset >> kBlockShift));

@@ -12,12 +12,12 @@
 // added. See docs/locking.md.
 //
 // Persistence of commit(): fresh blocks are written and, with the data that the caller stored before
-// (`data_pending`), drained; then the record is appended (durable when append returns); then every change is stored
-// in place, flushed and drained; then the record counts as applied and the participants let go.
+// (`data_pending`), drained; then the record is appended (durable when append returns); then every change is
+// stored in place, flushed and drained; then the record counts as applied and the participants let go.
 //
-// Overlaps: shadows of one transaction never overlap, so no unit has two images. On sound media none are asked for;
-// media on which one block is two things at once are kCorrupted. The exception: a unit within a block that this
-// transaction made by create_raw_block() (an inode in a new chunk) is a part of that block's image, sealed at
+// Overlaps: shadows of one transaction never overlap, so no unit has two images. On sound media none are asked
+// for; media on which one block is two things at once are kCorrupted. The exception: a unit within a block that
+// this transaction made by create_raw_block() (an inode in a new chunk) is a part of that block's image, sealed at
 // commit like any other.
 //
 // Locks: a Tx belongs to one thread. The caller holds the locks of every structure it edits from the first
@@ -64,8 +64,8 @@ class Tx {
   /// must be sealed. Zeroed inode slots (mode 0) count as sealed.
   [[nodiscard]] Result<const std::byte*> read_unit(uint64_t offset, format::Unit unit) const;
 
-  /// A shadow of the existing block/unit to change. The same pointer for the same place, valid until the end of the
-  /// transaction. Sealed at commit. kCorrupted as in the reads; kNoMemory.
+  /// A shadow of the existing block/unit to change. The same pointer for the same place, valid until the end of
+  /// the transaction. Sealed at commit. kCorrupted as in the reads; kNoMemory.
   [[nodiscard]] Result<std::byte*> edit_block(DeviceBlock b, format::BlockKind kind, uint64_t owner);
   [[nodiscard]] Result<std::byte*> edit_unit(uint64_t offset, format::Unit unit);
   /// A shadow of the unit at `offset` that starts out as zeroes, whatever the medium holds there (a new inode in
@@ -96,14 +96,14 @@ class Tx {
 
  private:
   struct Shadow {
-    uint64_t offset = 0;          // bytes from the pool's start
-    std::byte* image = nullptr;   // nullptr: a block this transaction never had a shadow of (dropped is set)
-    uint32_t size = 0;            // bytes
+    uint64_t offset = 0;         // bytes from the pool's start
+    std::byte* image = nullptr;  // nullptr: a block this transaction never had a shadow of (dropped is set)
+    uint32_t size = 0;           // bytes
     format::Unit unit = format::Unit::kRaw;
-    bool fresh = false;           // written around the journal
+    bool fresh = false;  // written around the journal
     bool dropped = false;
-    bool whole = false;           // journaled in full
-    bool nested = false;          // lies in the image of a fresh raw block
+    bool whole = false;   // journaled in full
+    bool nested = false;  // lies in the image of a fresh raw block
   };
   struct Entry {
     Participant* participant = nullptr;
@@ -112,7 +112,8 @@ class Tx {
   struct Scratch;
   enum class State : uint8_t { kOpen, kCommitted, kAborted };
 
-  /// How a place is related to the shadows. Only on hostile media do the last two come up where a shadow is wanted.
+  /// How a place is related to the shadows. Only on hostile media do the last two come up where a shadow is
+  /// wanted.
   enum class Match : uint8_t {
     kNone,
     kExact,     // `shadow` is of this very unit
@@ -131,9 +132,11 @@ class Tx {
   [[nodiscard]] Result<const std::byte*> check_unit(uint64_t offset, format::Unit unit, uint32_t size) const;
   [[nodiscard]] Result<Found> find_unit(uint64_t offset, format::Unit unit, uint32_t size) const;
   [[nodiscard]] Result<std::byte*> add(uint64_t offset, format::Unit unit, uint32_t size);
-  [[nodiscard]] Result<std::byte*> add_nested(const Shadow& block, uint64_t offset, format::Unit unit, uint32_t size);
+  [[nodiscard]] Result<std::byte*> add_nested(const Shadow& block, uint64_t offset, format::Unit unit,
+                                              uint32_t size);
   [[nodiscard]] Result<std::byte*> add_fresh(DeviceBlock b, format::Unit unit);
-  [[nodiscard]] Status check_header(const std::byte* image, DeviceBlock b, format::BlockKind kind, uint64_t owner) const;
+  [[nodiscard]] Status check_header(const std::byte* image, DeviceBlock b, format::BlockKind kind,
+                                    uint64_t owner) const;
 
   [[nodiscard]] Result<Lsn> commit_prepared();
   [[nodiscard]] Result<uint32_t> encode(std::vector<std::byte>& ops) const;
@@ -148,7 +151,7 @@ class Tx {
   uint32_t participant_count_ = 0;
   mutable uint32_t last_found_ = 0;  // index of a shadow: edits come in runs
   bool data_pending_ = false;
-  bool out_of_memory_ = false;       // in a call that could not say so
+  bool out_of_memory_ = false;  // in a call that could not say so
   State state_ = State::kOpen;
 };
 

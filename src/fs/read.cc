@@ -47,6 +47,7 @@ Status gather(const Ops& ops, const format::Inode& image, uint64_t offset, uint6
     } else {
       while (n > 0) {
         const uint64_t part = std::min(n, kZeroBytes);
+        // Read only: iovec takes mutable pointers.
         pieces.push_back({const_cast<std::byte*>(kZeroes), part});
         n -= part;
       }

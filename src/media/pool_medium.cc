@@ -65,6 +65,15 @@ Result<FileDescriptor> open_pool(const std::string& path, bool is_writable, std:
   return fd;
 }
 
+/// Makes the name of a new file durable.
+bool sync_parent(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  const std::string parent = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+  const FileDescriptor fd(::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  // Some filesystems have nothing to sync in a directory, and say so.
+  return fd.is_open() && (::fsync(fd.get()) == 0 || errno == EINVAL);
+}
+
 Error say_busy(const std::string& path, int fd, std::string* why) {
   Holder holder;
   // Looking takes no lock, hence this does not come back here.
@@ -162,7 +171,9 @@ Status PoolMedium::create_file(const std::string& path, uint64_t size, std::stri
     if (is_new) ::unlink(path.c_str());
     return say_errno(why, path, " cannot be given that size: ", number);
   }
-  if (::fsync(fd.get()) != 0) return say_errno(why, path, " cannot be written: ", errno);
+  if (::fsync(fd.get()) != 0 || (is_new && !sync_parent(path))) {
+    return say_errno(why, path, " cannot be written: ", errno);
+  }
   return {};
 } catch (const std::bad_alloc&) {
   return Error::kNoMemory;

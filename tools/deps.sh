@@ -16,7 +16,7 @@ END
 
 build_packages=(
   g++ cmake ninja-build pkg-config
-  libfuse3-dev fuse3 libpmem2-dev libndctl-dev libdaxctl-dev libblkid-dev libisal-dev liburing-dev
+  libfuse3-dev fuse3 libpmem2-dev libndctl-dev libdaxctl-dev libisal-dev liburing-dev
   libblkid-dev libspdlog-dev libcli11-dev nlohmann-json3-dev
   libgtest-dev libgmock-dev libbenchmark-dev
   util-linux procps

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "alloc/block_allocator_impl.h"
+#include "base/sync_point.h"
 
 namespace udax::alloc {
 namespace {
@@ -15,6 +16,11 @@ constexpr uint64_t kPendingRunsMax = 65536;    // bounds the queue's memory
 constexpr uint64_t kPendingWorthwhile = 256;   // blocks for which moving the tail costs less than a broken region
 /// Searches after which a block that the account promised is given up for: others kept taking it.
 constexpr int kSearchesMax = 64;
+
+// What lies below may be used again.
+Lsn reusable_below(const journal::Journal& journal) {
+  return UDAX_KNOB("alloc.ignore_tail") ? Lsn(~uint64_t{0}) : journal.tail();
+}
 
 }  // namespace
 
@@ -42,7 +48,7 @@ SpaceStats BlockAllocator::stats() const {
 }
 
 void BlockAllocator::Impl::reap_locked() {
-  const PendingFrees::Batches batches = pending.take_below(journal.tail());
+  const PendingFrees::Batches batches = pending.take_below(reusable_below(journal));
   for (const PendingFrees::Batch& batch : batches) {
     uint64_t blocks = 0;
     for (const DeviceRun& run : batch.runs) {
@@ -57,7 +63,7 @@ void BlockAllocator::Impl::reap(bool wait) {
   if (wait) {
     LockGuard guard(reap_mutex);
     reap_locked();
-  } else if (pending.ready(journal.tail()) && reap_mutex.try_lock()) {
+  } else if (pending.ready(reusable_below(journal)) && reap_mutex.try_lock()) {
     reap_locked();
     reap_mutex.unlock();
   }

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <set>
 
+#include "base/sync_point.h"
 #include "journal/limits.h"
 #include "pool_fixture.h"
 
@@ -143,6 +144,17 @@ TEST(BlockTx, PendingBlocksAreNotHandedOutWhileThereAreOthers) {
   EXPECT_GT(pool.journal().tail(), lsn);
   EXPECT_EQ(pool.allocator().stats().blocks_pending, 0U);
   EXPECT_EQ(take(pool, data_request(8, 8, run.start)), run);
+}
+
+// The negative control of the two above: without the safeguard they would see what they look for.
+TEST(BlockTx, PendingBlocksAreHandedOutWhenTheTailIsIgnored) {
+  if (!sync_point::kCompiledIn) GTEST_SKIP() << "built without knobs";
+  const sync_point::ScopedKnob knob("alloc.ignore_tail");
+  PinnedPool pool(64 * Pool::kMiB);
+  const DeviceRun run = take(pool, data_request(8, 8));
+  const Lsn lsn = give(pool, run);
+  EXPECT_EQ(take(pool, data_request(8, 8, run.start)), run);
+  EXPECT_LE(pool.journal().tail(), lsn);
 }
 
 TEST(BlockTx, MuchPendingMovesTheTail) {

@@ -27,8 +27,8 @@ namespace udax::extent {
 /// What a run of file blocks is.
 struct Mapping {
   FileBlock start;
-  uint64_t count = 0;         // blocks; 0 only past the last extent of a lookup that asked for none
-  DeviceBlock device;         // kNoBlock: a hole
+  uint64_t count = 0;  // blocks, never 0 in what a lookup gives
+  DeviceBlock device;  // kNoBlock: a hole
   bool unwritten = false;
   [[nodiscard]] bool is_hole() const { return device == kNoBlock; }
   /// Holds bytes of its own: neither hole nor unwritten.
@@ -44,12 +44,13 @@ class Reader {
   Reader(const journal::MetaStore& meta, const format::Inode& inode) : meta_(meta), inode_(inode) {}
 
   /// The mapping that holds `at`, starting at `at`, at most `count_max` blocks long. Holes reach to the next
-  /// extent or to kFileBlockEnd. kCorrupted.
+  /// extent or to kFileBlockEnd. kCorrupted; kInvalid: count_max is 0, or `at` is not below kFileBlockEnd.
   [[nodiscard]] Result<Mapping> lookup(FileBlock at, uint64_t count_max) const;
 
   /// Calls `visit` for each extent (no holes) that touches [from, to), clipped to it, in order; stops when it
   /// returns false.
-  [[nodiscard]] Status for_each(FileBlock from, FileBlock to, const std::function<bool(const Mapping&)>& visit) const;
+  [[nodiscard]] Status for_each(FileBlock from, FileBlock to,
+                                const std::function<bool(const Mapping&)>& visit) const;
 
   /// Extents in all (walks the leaves' headers only).
   [[nodiscard]] Result<uint64_t> count() const;
@@ -70,19 +71,22 @@ class Editor {
   [[nodiscard]] Result<Mapping> lookup(FileBlock at, uint64_t count_max) const;
 
   /// Maps [at, at + run.count) to `run`. REQUIRES: the range is a hole. Merges with neighbours.
+  /// kInvalid: it is no hole, or the run is not in the data area; kFileTooBig: it ends past kFileBlockEnd; kNoSpace;
+  /// kAgain: the transaction takes no more groups; kNoMemory; kCorrupted.
   [[nodiscard]] Status insert(FileBlock at, DeviceRun run, bool unwritten);
 
   /// Unmaps what is mapped in [from, to) and frees the blocks. Works from the end of the range towards its start and
   /// stops when the transaction is nearly full: gives the block from which on everything is unmapped
-  /// (`from` when all is done). Commit and call again with that as `to`. Cutting a tail off needs no new block.
+  /// (`from` when all is done). Commit and call again with that as `to`; a fresh
+  /// transaction always gets somewhere. Cutting a tail off needs no new block. kInvalid: from > to; else as insert.
   [[nodiscard]] Result<FileBlock> remove(FileBlock from, FileBlock to);
 
   /// Marks what is mapped in [from, to) written (or unwritten). Holes stay. Stops like remove, working from the
-  /// start: gives the block up to which it is done (`to` when all).
+  /// start: gives the block up to which it is done (`to` when all). Errors as remove.
   [[nodiscard]] Result<FileBlock> set_unwritten(FileBlock from, FileBlock to, bool unwritten);
 
   /// Maps [at, at + run.count) to `run` in place of what is mapped there now, whose blocks are freed
-  /// (copy-on-write). kAgain when that does not fit one transaction.
+  /// (copy-on-write). kAgain when that does not fit one transaction; else as insert.
   [[nodiscard]] Status replace(FileBlock at, DeviceRun run, bool unwritten);
 
  private:

@@ -10,8 +10,7 @@ Result<Mapping> Reader::lookup(FileBlock at, uint64_t count_max) const {
   return lookup_in(CommittedSource(meta_, inode_.ino), inode_, at, count_max);
 }
 
-Status Reader::for_each(FileBlock from, FileBlock to,
-                        const std::function<bool(const Mapping&)>& visit) const {
+Status Reader::for_each(FileBlock from, FileBlock to, const std::function<bool(const Mapping&)>& visit) const {
   if (from > to) return Error::kInvalid;
   to = std::min(to, kFileBlockEnd);
   if (from >= to) return {};

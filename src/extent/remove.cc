@@ -11,6 +11,10 @@ namespace udax::extent {
 
 namespace {
 
+/// A leaf that goes as a whole costs the journal nothing, so that a transaction would take any number of them; but it
+/// looks through all of them at each step, and whoever waits for the inode waits for the commit.
+constexpr int kLeavesMax = 64;
+
 struct Step {
   uint64_t to = 0;       // all from here on is unmapped
   bool stopped = false;  // the transaction takes no more
@@ -54,8 +58,8 @@ Result<FileBlock> Editor::remove(FileBlock from, FileBlock to) {
   if (from > to) return Error::kInvalid;
   TreeEdit edit(tx_, inode_, purpose_);
   uint64_t left = std::min(to, kFileBlockEnd).value;
-  while (left > from.value) {
-    if (tx_.nearly_full() || !edit.groups().has_room()) return FileBlock(left);
+  for (int leaves = 0; left > from.value; ++leaves) {
+    if (leaves == kLeavesMax || tx_.nearly_full() || !edit.groups().has_room()) return FileBlock(left);
     UDAX_TRY(const Step step, remove_in_leaf(edit, from.value, left));
     left = step.to;
     if (step.stopped) return FileBlock(left);

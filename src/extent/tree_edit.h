@@ -27,11 +27,7 @@ class TreeEdit {
   static constexpr uint32_t kPiecesMax = 3;
 
   TreeEdit(alloc::BlockTx& tx, format::Inode& inode, alloc::Purpose purpose)
-      : tx_(tx),
-        inode_(inode),
-        purpose_(purpose),
-        source_(tx, inode.ino),
-        walk_(source_, inode, Check::kWhole) {}
+      : tx_(tx), inode_(inode), purpose_(purpose), source_(tx, inode.ino), walk_(source_, inode, Check::kWhole) {}
   TreeEdit(const TreeEdit&) = delete;
   TreeEdit& operator=(const TreeEdit&) = delete;
 

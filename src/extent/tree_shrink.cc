@@ -161,7 +161,8 @@ Status TreeEdit::lower_root() {
     }
     if (count > format::kInlineExtents) return {};
     format::Extent extents[format::kInlineExtents];
-    std::memcpy(extents, reinterpret_cast<const format::ExtentLeaf*>(bytes)->extents, count * sizeof(format::Extent));
+    std::memcpy(extents, reinterpret_cast<const format::ExtentLeaf*>(bytes)->extents,
+                count * sizeof(format::Extent));
     UDAX_TRY(const bool freed, free_if_room(root.block));
     if (!freed) return {};
     write_inline(inode_, {extents, count});

@@ -178,7 +178,8 @@ TEST_F(ExtentMap, ReplaceFreesWhatWasThere) {
   const uint64_t before = pool_.blocks_free();
   put(0, 10);
   put(20, 10, true);
-  for (const auto& [start, count] : std::vector<std::pair<uint64_t, uint64_t>>{{5, 2}, {0, 10}, {8, 15}, {40, 3}}) {
+  for (const auto& [start, count] :
+       std::vector<std::pair<uint64_t, uint64_t>>{{5, 2}, {0, 10}, {8, 15}, {40, 3}}) {
     alloc::BlockTx tx(pool_.allocator());
     const DeviceRun run = reserve(tx, count);
     ASSERT_TRUE(Editor(tx, pool_.inode_of(tx)).replace(FileBlock(start), run, false));
@@ -272,6 +273,42 @@ TEST(ExtentMapHuge, OneExtentOverMoreGroupsThanATransactionTakes) {
   EXPECT_GT(rounds, 1);
   EXPECT_EQ(pool.blocks_free(), before);
   EXPECT_EQ(pool.inode().payload_kind, format::kPayloadNone);
+}
+
+TEST(ExtentMapHuge, RemovalStopsWhereTheTransactionHasNoMoreGroups) {
+  Pool pool(48 * kGiB);
+  constexpr uint64_t kExtents = 90;
+  constexpr uint64_t kMost = 20'000;  // of a group: the next such run lies in another one
+  const uint64_t before = pool.blocks_free();
+  for (uint64_t i = 0; i < kExtents; ++i) {
+    alloc::BlockTx tx(pool.allocator());
+    const Result<DeviceRun> run = tx.allocate(blocks(kMost, kMost));
+    ASSERT_TRUE(run);
+    ASSERT_TRUE(Editor(tx, pool.inode_of(tx)).insert(FileBlock(2 * kMost * i), *run, false));
+    ASSERT_TRUE(tx.commit());
+  }
+  ASSERT_EQ(check_tree(pool).levels, 1U);
+  ASSERT_EQ(check_tree(pool).extents.size(), kExtents);
+  uint64_t to = kFileBlockEnd.value;
+  uint64_t taken = 0;
+  uint64_t rounds = 0;
+  for (; to > 0; ++rounds) {
+    // Others use groups in the same transaction: none, a few, nearly all.
+    ASSERT_LT(rounds, 200U);
+    alloc::BlockTx tx(pool.allocator());
+    const uint64_t others = rounds % 4 * 5;
+    for (uint64_t i = 0; i < others; ++i, taken += kMost) ASSERT_TRUE(tx.allocate(blocks(kMost, kMost)));
+    const Result<FileBlock> left = Editor(tx, pool.inode_of(tx)).remove(FileBlock(0), FileBlock(to));
+    ASSERT_TRUE(left) << to_string(left.error());
+    ASSERT_TRUE(left->value < to || others > 0);
+    to = left->value;
+    ASSERT_TRUE(tx.commit());
+    EXPECT_TRUE(pool.reader().lookup(FileBlock(to), 1)->is_hole());
+    check_tree(pool);
+  }
+  EXPECT_GT(rounds, kExtents / journal::kGroupsPerTx);
+  EXPECT_EQ(pool.inode().payload_kind, format::kPayloadNone);
+  EXPECT_EQ(pool.blocks_free(), before - taken);
 }
 
 TEST(ExtentMapFull, NoRoomForASplitChangesNothing) {

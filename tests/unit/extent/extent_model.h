@@ -42,7 +42,8 @@ class Model {
   /// The extents, joined as far as they continue each other.
   [[nodiscard]] std::vector<Mapping> extents() const {
     std::vector<Mapping> out;
-    for (const auto& [start, e] : map_) append(out, {FileBlock(start), e.count, DeviceBlock(e.device), e.unwritten});
+    for (const auto& [start, e] : map_)
+      append(out, {FileBlock(start), e.count, DeviceBlock(e.device), e.unwritten});
     return out;
   }
   static void append(std::vector<Mapping>& out, const Mapping& m) {

@@ -101,9 +101,7 @@ class Pool {
   [[nodiscard]] uint64_t inode_offset() const { return inode_offset_; }
 
   /// Gives the structure at `offset`, changed behind everyone's back, the checksum it should have.
-  void reseal(uint64_t offset, format::Unit unit) {
-    format::seal(meta_->seed(), unit, medium_->raw() + offset);
-  }
+  void reseal(uint64_t offset, format::Unit unit) { format::seal(meta_->seed(), unit, medium_->raw() + offset); }
   /// Forgets which blocks were found good, as a new mount would.
   void forget_checks() {
     Result<media::LoadedSuperblock> sb = media::load_superblock(*medium_);

@@ -48,7 +48,8 @@ class Breaker {
   void break_node() {
     std::byte* bytes = pool_.medium().raw() + where_;
     auto* header = reinterpret_cast<format::BlockHeader*>(bytes);
-    const uint64_t body = sizeof(format::BlockHeader) + random_.below((kBlockSize - sizeof(format::BlockHeader)) / 8) * 8;
+    const uint64_t body =
+        sizeof(format::BlockHeader) + random_.below((kBlockSize - sizeof(format::BlockHeader)) / 8) * 8;
     switch (random_.below(7)) {
       case 0: header->count = static_cast<uint16_t>(random_.one_in(2) ? any_number() : header->count + 1); break;
       case 1: header->count = static_cast<uint16_t>(random_.below(255)); break;

@@ -182,9 +182,7 @@ class Fuzz {
 
 class ExtentModel : public testing::TestWithParam<Shape> {};
 
-TEST_P(ExtentModel, MapSaysWhatTheModelSays) {
-  Fuzz(GetParam(), test_seed()).run();
-}
+TEST_P(ExtentModel, MapSaysWhatTheModelSays) { Fuzz(GetParam(), test_seed()).run(); }
 
 INSTANTIATE_TEST_SUITE_P(
     Shapes, ExtentModel,

@@ -14,10 +14,11 @@ namespace udax::extent {
 namespace {
 
 constexpr uint64_t kExtents = 100'000;
+constexpr size_t kPerTx = 500;  // a transaction looks through its blocks at each step
 
 enum class Order { kForward, kRandom, kBackward };
 
-class Scattered : public testing::TestWithParam<Order> {
+class ManyExtents {
  protected:
   void allocate() {
     while (blocks_.size() < kExtents) {
@@ -34,7 +35,8 @@ class Scattered : public testing::TestWithParam<Order> {
     for (size_t done = 0; done < order.size();) {
       alloc::BlockTx tx(pool_.allocator());
       Editor editor(tx, pool_.inode_of(tx));
-      for (; done < order.size() && !tx.nearly_full(); ++done) {
+      const size_t end = std::min(order.size(), done + kPerTx);
+      for (; done < end && !tx.nearly_full(); ++done) {
         const uint64_t i = order[done];
         ASSERT_TRUE(editor.insert(FileBlock(2 * i), {blocks_[i], 1}, false));
       }
@@ -45,6 +47,9 @@ class Scattered : public testing::TestWithParam<Order> {
   Pool pool_{uint64_t{1} << 30};
   std::vector<DeviceBlock> blocks_;
 };
+
+class Deep : public ManyExtents, public testing::Test {};
+class Scattered : public ManyExtents, public testing::TestWithParam<Order> {};
 
 TEST_P(Scattered, HundredThousandExtents) {
   const uint64_t before = pool_.blocks_free();
@@ -99,12 +104,13 @@ TEST_P(Scattered, GapsFilledJoinIntoOneExtent) {
   std::iota(order.begin(), order.end(), uint64_t{0});
   if (GetParam() == Order::kBackward) std::reverse(order.begin(), order.end());
   Random random(test_seed());
-  for (const uint64_t odd : {0, 1}) {
+  for (const uint64_t odd : {uint64_t{0}, uint64_t{1}}) {
     if (GetParam() == Order::kRandom) std::shuffle(order.begin(), order.end(), random);
     for (size_t done = 0; done < order.size();) {
       alloc::BlockTx tx(pool_.allocator());
       Editor editor(tx, pool_.inode_of(tx));
-      for (; done < order.size() && !tx.nearly_full(); ++done) {
+      const size_t end = std::min(order.size(), done + kPerTx);
+      for (; done < end && !tx.nearly_full(); ++done) {
         const uint64_t block = 2 * order[done] + odd;
         ASSERT_TRUE(editor.insert(FileBlock(block), {run->start + block, 1}, false));
       }
@@ -115,6 +121,29 @@ TEST_P(Scattered, GapsFilledJoinIntoOneExtent) {
   EXPECT_LE(check_tree(pool_).extents.size(), format::kInlineExtents);
   EXPECT_EQ(pool_.inode().payload_kind, format::kPayloadInlineExtents);
   EXPECT_EQ(pool_.blocks_free(), before - kBlocks);
+}
+
+TEST_F(Deep, InsertOverTheBorderOfAnInnerNodeStaysOneExtent) {
+  allocate();
+  std::vector<uint64_t> order(kExtents);
+  std::iota(order.begin(), order.end(), uint64_t{0});
+  fill(order);
+  ASSERT_EQ(check_tree(pool_).levels, 3U);
+  const auto* root = pool_.medium().as<format::TreeNode>(offset_of(check_tree(pool_).nodes[0]));
+  for (uint32_t slot = 1; slot < root->header.count; ++slot) {
+    const FileBlock from(root->entries[slot].key - 20);
+    alloc::BlockTx tx(pool_.allocator());
+    Editor editor(tx, pool_.inode_of(tx));
+    const Result<FileBlock> left = editor.remove(from, from + 40);
+    ASSERT_TRUE(left);
+    ASSERT_EQ(*left, from);
+    const Result<DeviceRun> run = tx.allocate(blocks(40, 40));
+    ASSERT_TRUE(run);
+    ASSERT_TRUE(editor.insert(from, *run, true));
+    ASSERT_TRUE(tx.commit());
+    EXPECT_EQ(pool_.reader().lookup(from, 100)->count, 40U);
+    check_tree(pool_);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Orders, Scattered, testing::Values(Order::kForward, Order::kRandom, Order::kBackward),

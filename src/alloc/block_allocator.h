@@ -97,16 +97,16 @@ class BlockTx {
   [[nodiscard]] const journal::Tx& tx() const { return tx_; }
   [[nodiscard]] journal::MetaStore& meta() const { return tx_.meta(); }
 
-  /// Reserves one run of count_min... count blocks, within one group. kNoSpace; kNoMemory; kInvalid: count_min is 0 or
-  /// above count; kAgain: this transaction touches kGroupsPerTx groups already, and they have no room (commit
+  /// Reserves one run of count_min... count blocks, within one group. kNoSpace; kNoMemory; kInvalid: count_min is
+  /// 0 or above count; kAgain: this transaction touches kGroupsPerTx groups already, and they have no room (commit
   /// and go on in a new one). What the journal says if room had to be made and it could not.
   [[nodiscard]] Result<DeviceRun> allocate(const Request& request);
   /// One metadata block.
   [[nodiscard]] Result<DeviceBlock> allocate_block(alloc::Purpose purpose, DeviceBlock goal);
 
   /// Frees a run when this commits. A run, or a part of it, reserved by this very transaction goes back at once.
-  /// kCorrupted: outside the data area, or (found at commit) not in use. kAgain, and nothing done: too many groups;
-  /// a run of up to (kGroupsPerTx - 1) * kGroupBlocks blocks always fits an empty transaction. kNoMemory.
+  /// kCorrupted: outside the data area, or (found at commit) not in use. kAgain, and nothing done: too many
+  /// groups; a run of up to (kGroupsPerTx - 1) * kGroupBlocks blocks always fits an empty transaction. kNoMemory.
   /// What lies in a group that is corrupted stays in use, for fsck to find.
   [[nodiscard]] Status free(DeviceRun run);
   /// free() of a metadata block: its shadow, if any, is dropped.

@@ -3,8 +3,8 @@
 // A set of group numbers in which the next member is found in a few steps, however large the pool: bits, 64 of
 // which are summed up by one bit of the level above, up to a single word.
 //
-// Invariant: a bit above is set whenever a bit of the word below it is, once the insert() that set it has returned.
-// It may stay set a moment too long.
+// Invariant: a bit above is set whenever a bit of the word below it is, once the insert() that set it has
+// returned. It may stay set a moment too long.
 //
 // Locks: none. Changes of one member are serialised by its group's lock; of others they may happen at once.
 #pragma once

@@ -2,22 +2,23 @@
 //
 // All groups in memory: a few bytes each, and the bitmaps of those in use.
 //
-// A group's bitmap is loaded on first use, checked against its descriptor, and dropped again when many are loaded and
-// nothing depends on it. What depends on it is counted in Detail::held: blocks that a transaction has reserved, that
-// one being committed frees, and that are freed but pending; for all of these the bits in memory differ, or are about
-// to differ, from those on the medium.
+// A group's bitmap is loaded on first use, checked against its descriptor, and dropped again when many are loaded
+// and nothing depends on it. What depends on it is counted in Detail::held: blocks that a transaction has
+// reserved, that one being committed frees, and that are freed but pending; for all of these the bits in memory
+// differ, or are about to differ, from those on the medium.
 //
-// A group whose descriptor or bitmap fails a check is broken: it counts as full, nothing in it is handed out or taken
-// back, and fsck mends it. The others go on.
+// A group whose descriptor or bitmap fails a check is broken: it counts as full, nothing in it is handed out or
+// taken back, and fsck mends it. The others go on.
 //
 // Invariants, with a group's lock held
-// - Group::free is the number of clear bits in the bitmap, loaded or not. It may be read without the lock as a hint.
+// - Group::free is the number of clear bits in the bitmap, loaded or not. It may be read without the lock as a
+//   hint.
 // - The three sets tell the truth about a group that has been loaded; of one that has not, they may say yes too
 //   often, never too seldom.
 //
 // Locks: edit mutexes (striped; many groups share one) guard the bitmap block and the descriptor on the medium:
-// whoever commits changes of them, or reads them, holds it. Group::lock guards what is in memory, for some hundreds
-// of instructions, never over an access to the medium, so that reserving waits for no one's commit.
+// whoever commits changes of them, or reads them, holds it. Group::lock guards what is in memory, for some
+// hundreds of instructions, never over an access to the medium, so that reserving waits for no one's commit.
 // Order: edit mutexes, ascending by stripe -> cache_mutex_ -> Group::lock.
 #pragma once
 

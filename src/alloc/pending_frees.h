@@ -3,8 +3,8 @@
 // Runs that committed transactions have freed, and that nobody may use before the journal's tail has passed the
 // record that freed them.
 //
-// A queue in about the journal's order: two transactions may enter in the other order than they were logged in, then
-// the earlier one waits for the later, which costs a little time and nothing else.
+// A queue in about the journal's order: two transactions may enter in the other order than they were logged in,
+// then the earlier one waits for the later, which costs a little time and nothing else.
 #pragma once
 
 #include <atomic>

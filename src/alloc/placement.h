@@ -2,11 +2,12 @@
 //
 // Where a request is to be served from: the order in which groups and kinds of places are tried.
 //
-// Small requests, in this order: on from the goal; a broken region of the goal's group, of the processor's favourite
-// group, of a few others; the start of a whole region; anything that is long enough. Another processor's favourite
-// is left to that one while whole regions abound: a commit holds its groups to the end, so that processors which
-// share one wait for each other, and a region broken for each of them is a small price. A broken region counts only if
-// it has an eighth of what is wanted in one piece: a file in crumbs costs more than the 2 MiB run that it spares.
+// Small requests, in this order: on from the goal; a broken region of the goal's group, of the processor's
+// favourite group, of a few others; the start of a whole region; anything that is long enough. Another processor's
+// favourite is left to that one while whole regions abound: a commit holds its groups to the end, so that
+// processors which share one wait for each other, and a region broken for each of them is a small price. A broken
+// region counts only if it has an eighth of what is wanted in one piece: a file in crumbs costs more than
+// the 2 MiB run that it spares.
 //
 // Large ones (a whole aligned 2 MiB of the file or more): on from the goal if that is congruent; whole regions,
 // congruent, as many in a row as a few groups have to offer; the piece up to the file's next 2 MiB border as a

@@ -2,9 +2,9 @@
 //
 // The pool's count of blocks that can be handed out at once: free, not reserved, not pending.
 //
-// Blocks are taken from the account before they are looked for, and given back after their bits are clear again, so
-// that whoever holds n blocks of the account can count on n free bits somewhere. (A group found corrupted breaks
-// that: its blocks leave the account, which may go below zero for a while.)
+// Blocks are taken from the account before they are looked for, and given back after their bits are clear again,
+// so that whoever holds n blocks of the account can count on n free bits somewhere. (A group found corrupted
+// breaks that: its blocks leave the account, which may go below zero for a while.)
 #pragma once
 
 #include <algorithm>

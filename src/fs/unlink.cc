@@ -37,8 +37,11 @@ Result<bool> Ops::remove_contents(Change& change, format::Inode& image) const {
     }
     default: break;  // nothing outside the inode; a directory is empty by now
   }
-  if (image.xattr_block != 0) UDAX_CHECK(inode::xattr_free_all(change.blocks(), image));
-  return true;
+  if (image.xattr_block == 0) return true;
+  const Status freed = inode::xattr_free_all(change.blocks(), image);
+  if (freed) return true;
+  if (freed.error() == Error::kAgain) return false;  // what is freed so far is whole
+  return freed.error();
 }
 
 Result<Ops::Fate> Ops::drop_link(Change& change, inode::Inode& victim, format::TimeStamp t) const {

@@ -2,9 +2,9 @@
 //
 // Reading directories.
 //
-// READDIRPLUS: names are gathered while the directory is locked, attributes afterwards. In between the kernel holds the
-// directory's lock, so no name can go; an entry whose inode has gone all the same is told without attributes,
-// which the kernel understands as "not looked up" and which is not counted. "." and ".." never are.
+// READDIRPLUS: names are gathered, and their inodes counted as looked up, while the directory is locked; attributes
+// afterwards. An entry that could not be counted, and "." and "..", are told without attributes, which the kernel
+// understands as "not looked up".
 #include <algorithm>
 #include <cstring>
 
@@ -21,11 +21,12 @@ class DirPacker {
  public:
   DirPacker(std::span<std::byte> room, size_t lead) : room_(room), lead_(lead) {}
 
-  bool add(const fs::DirEntry& entry) {
+  /// Where the entry now begins; null if it does not fit.
+  std::byte* add(const fs::DirEntry& entry) {
     const size_t size = aligned(lead_ + FUSE_NAME_OFFSET + entry.name.size());
     if (size > room_.size() - used_) {
       full_ = true;
-      return false;
+      return nullptr;
     }
     std::byte* at = room_.data() + used_;
     std::memset(at, 0, size);
@@ -33,18 +34,17 @@ class DirPacker {
     std::memcpy(at + lead_, &head, FUSE_NAME_OFFSET);
     std::memcpy(at + lead_ + FUSE_NAME_OFFSET, entry.name.data(), entry.name.size());
     used_ += size;
-    return true;
+    return at;
   }
 
-  /// Calls `f(place of the attributes, inode number, name)` for each entry.
+  /// Calls `f(place of the attributes, inode number)` for each entry.
   template <typename F>
   void for_each(const F& f) {
     for (size_t at = 0; at < used_;) {
       std::byte* entry = room_.data() + at;
       fuse_dirent head;
       std::memcpy(&head, entry + lead_, FUSE_NAME_OFFSET);
-      const auto* name = reinterpret_cast<const char*>(entry + lead_ + FUSE_NAME_OFFSET);
-      f(entry, Ino(head.ino), std::string_view(name, head.namelen));
+      f(entry, Ino(head.ino));
       at += aligned(lead_ + FUSE_NAME_OFFSET + head.namelen);
     }
   }
@@ -59,6 +59,16 @@ class DirPacker {
   bool full_ = false;
 };
 
+// The node id of an entry of READDIRPLUS; 0: not looked up.
+void write_node(std::byte* place, uint64_t node) {
+  std::memcpy(place + offsetof(fuse_entry_out, nodeid), &node, sizeof(node));
+}
+uint64_t read_node(const std::byte* place) {
+  uint64_t node = 0;
+  std::memcpy(&node, place + offsetof(fuse_entry_out, nodeid), sizeof(node));
+  return node;
+}
+
 // What was packed before an error is delivered; the error comes again at the next call.
 Status outcome(const Status& status, const DirPacker& packer) {
   if (!packer.packed().empty()) return {};
@@ -72,8 +82,8 @@ Status Dispatcher::readdir(Call& call) {
   UDAX_TRY(const auto in, call.in.take<fuse_read_in>());
   UDAX_TRY(const auto directory, handles_.acquire(in.fh, call.ino(), true));
   DirPacker packer(call.scratch().first(std::min<size_t>(in.size, call.scratch().size())), 0);
-  const Status read =
-      fs_.readdir(*directory, in.offset, [&packer](const fs::DirEntry& entry) { return packer.add(entry); });
+  const auto add = [&packer](const fs::DirEntry& entry) { return packer.add(entry) != nullptr; };
+  const Status read = fs_.readdir(*directory, in.offset, add);
   UDAX_CHECK(outcome(read, packer));
   (void)call.send_bytes(packer.packed());
   return {};
@@ -84,22 +94,27 @@ Status Dispatcher::readdirplus(Call& call) {
   UDAX_TRY(const auto directory, handles_.acquire(in.fh, call.ino(), true));
   DirPacker packer(call.scratch().first(std::min<size_t>(in.size, call.scratch().size())),
                    sizeof(fuse_entry_out));
-  const Status read =
-      fs_.readdir(*directory, in.offset, [&packer](const fs::DirEntry& entry) { return packer.add(entry); });
+  const auto add = [this, &packer](const fs::DirEntry& entry) {
+    std::byte* place = packer.add(entry);
+    if (place == nullptr) return false;
+    if (entry.name != "." && entry.name != ".." && fs_.remember(entry.ino)) write_node(place, entry.ino.value);
+    return true;
+  };
+  const Status read = fs_.readdir(*directory, in.offset, add);
   UDAX_CHECK(outcome(read, packer));
-  packer.for_each([this](std::byte* place, Ino ino, std::string_view name) {
-    if (name == "." || name == "..") return;
-    const auto attr = fs_.getattr(ino);
-    if (!attr || attr->ino != ino || !fs_.remember(ino)) return;
+  packer.for_each([this](std::byte* place, Ino ino) {
+    if (read_node(place) == 0) return;
     fuse_entry_out out{};
-    fill_entry(*attr, out);
+    if (const auto attr = fs_.getattr(ino)) {
+      fill_entry(*attr, out);
+    } else {
+      fs_.forget(ino, 1);
+    }
     std::memcpy(place, &out, sizeof(out));
   });
   if (call.send_bytes(packer.packed()) == Delivery::kDelivered) return {};
-  packer.for_each([this](const std::byte* place, Ino ino, std::string_view) {
-    fuse_entry_out out;
-    std::memcpy(&out, place, sizeof(out));
-    if (out.nodeid != 0) fs_.forget(ino, 1);
+  packer.for_each([this](const std::byte* place, Ino ino) {
+    if (read_node(place) != 0) fs_.forget(ino, 1);
   });
   return {};
 }

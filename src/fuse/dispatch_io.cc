@@ -16,9 +16,6 @@ namespace {
 constexpr uint64_t kOffsetMax = std::numeric_limits<int64_t>::max();
 // One request must not keep its caller, and the file's other users, for long; callers of copy_file_range go on.
 constexpr uint64_t kCopyMax = 64U << 20;
-constexpr uint32_t kModeSetuid = 04000;
-constexpr uint32_t kModeSetgid = 02000;
-constexpr uint32_t kModeGroupExec = 00010;
 
 constexpr bool fits(uint64_t offset, uint64_t length) {
   return offset <= kOffsetMax && length <= kOffsetMax - offset;
@@ -75,28 +72,12 @@ Status Dispatcher::fsync(Call& call) {
   return fs_.fsync(*file, (in.fsync_flags & FUSE_FSYNC_FDATASYNC) != 0);
 }
 
-// The kernel leaves it to us (HANDLE_KILLPRIV_V2) but does not say whether the caller may keep the bits (CAP_FSETID);
-// only root is taken to have that.
-Status Dispatcher::kill_privileges(Call& call, Ino ino) {
-  const fs::Caller caller = call.caller();
-  if (caller.is_root() || (negotiated() & wire::kHandleKillprivV2) == 0) return {};
-  UDAX_TRY(const fs::Attr attr, fs_.getattr(ino));
-  constexpr uint32_t kSetgidExec = kModeSetgid | kModeGroupExec;
-  const bool has_bits = (attr.mode & kModeSetuid) != 0 || (attr.mode & kSetgidExec) == kSetgidExec;
-  if (!has_bits && !fs_.getxattr(ino, "security.capability")) return {};
-  fs::SetAttr changes;
-  changes.kill_suidgid = true;
-  const auto changed = fs_.setattr(ino, changes, caller);
-  return changed ? Status() : Status(changed.error());
-}
-
 Status Dispatcher::fallocate(Call& call) {
   UDAX_TRY(const auto in, call.in.take<fuse_fallocate_in>());
   if (in.length == 0 || in.offset > kOffsetMax) return Error::kInvalid;
   if (!fits(in.offset, in.length)) return Error::kFileTooBig;
   UDAX_TRY(const auto file, handles_.acquire(in.fh, call.ino(), false));
   if (!is_writable(*file)) return Error::kBadHandle;
-  UDAX_CHECK(kill_privileges(call, call.ino()));
   return fs_.fallocate(*file, in.mode, in.offset, in.length);
 }
 
@@ -119,7 +100,6 @@ Result<uint64_t> Dispatcher::do_copy(const fuse_copy_file_range_in& in, Call& ca
   UDAX_TRY(const auto from, handles_.acquire(in.fh_in, call.ino(), false));
   UDAX_TRY(const auto to, handles_.acquire(in.fh_out, Ino(in.nodeid_out), false));
   if (!is_readable(*from) || !is_writable(*to)) return Error::kBadHandle;
-  UDAX_CHECK(kill_privileges(call, Ino(in.nodeid_out)));
   return fs_.copy_range(*from, in.off_in, *to, in.off_out, length);
 }
 

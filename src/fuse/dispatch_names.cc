@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
 // Names: lookup and forget, making and removing, links and renames.
-#include "base/log.h"
 #include "fuse/call.h"
 #include "fuse/dispatcher.h"
 
@@ -30,7 +29,6 @@ void Dispatcher::fill_entry(const fs::Attr& attr, fuse_entry_out& out) const {
 Status Dispatcher::reply_entry(Call& call, const fs::Attr& attr) {
   fuse_entry_out out{};
   fill_entry(attr, out);
-  UDAX_CHECK(fs_.remember(attr.ino));
   const Delivery delivery = call.send(out);
   if (delivery != Delivery::kDelivered) fs_.forget(attr.ino, 1);
   if (delivery == Delivery::kFailed) return Error::kIo;

@@ -54,11 +54,12 @@ Status Dispatcher::opendir(Call& call) {
 Status Dispatcher::reply_created(Call& call, fs::OpenFilePtr file, const fs::Attr& attr) {
   fuse_open_out open{};
   open.open_flags = open_reply_flags(*file);
-  UDAX_TRY(open.fh, handles_.insert(std::move(file), false));
-  if (const Status counted = fs_.remember(attr.ino); !counted) {
-    (void)handles_.close(open.fh);
-    return counted;
+  const auto handle = handles_.insert(std::move(file), false);
+  if (!handle) {
+    fs_.forget(attr.ino, 1);
+    return handle.error();
   }
+  open.fh = *handle;
   fuse_entry_out entry{};
   fill_entry(attr, entry);
   if (call.send_two(entry, open) != Delivery::kDelivered) {

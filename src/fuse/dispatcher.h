@@ -6,8 +6,8 @@
 // Invariants
 // - Every request that wants a reply gets exactly one, whatever its bytes are; a malformed one gets EINVAL, an
 //   unknown one ENOSYS. FORGET, BATCH_FORGET, INTERRUPT and NOTIFY_REPLY get none, as the protocol has it.
-// - Lookup counts are exact: what a reply tells the kernel is counted before it is sent, and taken back if the
-//   reply did not arrive. The same goes for handles of OPEN and CREATE.
+// - Lookup counts are exact: the filesystem counts what it gives (MountOptions::count_lookups, which must be set), and
+//   the count is taken back here if the reply did not arrive. The same goes for handles of OPEN and CREATE.
 // - READ replies are sent straight from the pool while the filesystem holds the file's locks; nothing is copied.
 //
 // Not answered, with the reason: GETLK, SETLK, SETLKW (not negotiated: with one kernel as the only client, POSIX and
@@ -181,11 +181,11 @@ class Dispatcher {
 
   void fill_attr(const fs::Attr& attr, fuse_attr& out) const;
   void fill_entry(const fs::Attr& attr, fuse_entry_out& out) const;
+  /// `attr` carries one lookup, which goes to the kernel with the reply or back to the filesystem.
   [[nodiscard]] Status reply_entry(Call&, const fs::Attr& attr);
   [[nodiscard]] Status reply_created(Call&, fs::OpenFilePtr file, const fs::Attr& attr);
   [[nodiscard]] Status reply_xattr(Call&, uint32_t room, std::span<const std::byte> value);
   [[nodiscard]] Result<uint64_t> do_copy(const fuse_copy_file_range_in& in, Call& call);
-  [[nodiscard]] Status kill_privileges(Call&, Ino ino);
   [[nodiscard]] static uint32_t open_reply_flags(const fs::OpenFile& file);
   /// Makes the kernel ask for the attributes of `ino` again. Safe at any time: it takes no lock of the kernel's that
   /// a request may be waiting under.

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "daemon/serve.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+
+#include "base/log.h"
+#include "daemon/pool_access.h"
+#include "fs/filesystem.h"
+#include "fuse/session.h"
+
+namespace udax::daemon {
+namespace {
+
+// The signals that end the daemon, as a descriptor; blocked in this and all later threads.
+class EndSignals {
+ public:
+  EndSignals() {
+    (void)::signal(SIGPIPE, SIG_IGN);
+    sigset_t set;
+    (void)::sigemptyset(&set);
+    for (const int number : {SIGTERM, SIGINT, SIGHUP}) (void)::sigaddset(&set, number);
+    (void)::sigprocmask(SIG_BLOCK, &set, nullptr);
+    fd_ = ::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+  }
+  ~EndSignals() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  EndSignals(const EndSignals&) = delete;
+  EndSignals& operator=(const EndSignals&) = delete;
+  [[nodiscard]] int fd() const { return fd_; }
+  /// The number of the signal that came; 0 if none.
+  [[nodiscard]] int take() const {
+    signalfd_siginfo info{};
+    return ::read(fd_, &info, sizeof(info)) == sizeof(info) ? static_cast<int>(info.ssi_signo) : 0;
+  }
+
+ private:
+  int fd_ = -1;
+};
+
+void raise_file_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  (void)::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+int status_of(Error error) { return error == Error::kNoMemory ? kExitSystem : kExitMount; }
+
+std::string sentence_or(const std::string& why, Error error) {
+  return why.empty() ? std::string(to_string(error)) : why;
+}
+
+// Until the mount is gone.
+void wait_for_end(fuse::Session& session, const EndSignals& signals, const std::string& mountpoint) {
+  for (;;) {
+    std::array<pollfd, 2> fds{{{session.ended_fd(), POLLIN, 0}, {signals.fd(), POLLIN, 0}}};
+    if (::poll(fds.data(), fds.size(), -1) < 0 && errno != EINTR) return;
+    if (fds[0].revents != 0) return;
+    const int signal = fds[1].revents != 0 ? signals.take() : 0;
+    if (signal == 0) continue;
+    log::info("signal {}: unmounting {}", signal, mountpoint);
+    if (!session.unmount()) log::warning("files were still open on {}; they are cut off", mountpoint);
+    return;
+  }
+}
+
+fuse::SessionOptions session_options(const Options& options) {
+  fuse::SessionOptions s;
+  s.mountpoint = options.mountpoint;
+  s.mount_options = options.mount_options;
+  s.threads = options.threads;
+  s.dispatcher.entry_timeout_ns = options.entry_timeout_ns;
+  s.dispatcher.attr_timeout_ns = options.attr_timeout_ns;
+  s.dispatcher.negative_timeout_ns = options.negative_timeout_ns;
+  s.dispatcher.pool = options.pool;
+  s.dispatcher.mountpoint = options.mountpoint;
+  return s;
+}
+
+// The filesystem's end. The pool's lock goes with it.
+int finish(std::unique_ptr<fs::Filesystem> fs, media::PoolMedium& pool) {
+  const Status done = fs->unmount();
+  if (!done) log::error("unmounting the pool: {}; the next mount replays its journal", to_string(done.error()));
+  if (!fs->read_only()) pool.clear_holder();
+  return done ? kExitOk : kExitSystem;
+}
+
+}  // namespace
+
+int serve(const Options& options, Background& background) {
+  const EndSignals signals;
+  if (signals.fd() < 0) return background.fail(kExitSystem, std::string("signalfd: ") + std::strerror(errno));
+  raise_file_limit();
+  std::string why;
+  auto medium = open_pool(options.pool, options.fs.read_only, &why);
+  if (!medium) return background.fail(status_of(medium.error()), sentence_or(why, medium.error()));
+  media::PoolMedium& pool = **medium;
+  auto mounted = fs::Filesystem::mount(std::move(*medium), options.fs, &why);
+  if (!mounted) {
+    return background.fail(status_of(mounted.error()), options.pool + ": " + sentence_or(why, mounted.error()));
+  }
+  std::unique_ptr<fs::Filesystem> fs = std::move(*mounted);
+  if (!fs->read_only()) pool.announce_holder("udaxfs", options.mountpoint);
+
+  auto session = fuse::Session::mount(*fs, session_options(options), &why);
+  if (!session) {
+    const int status = status_of(session.error());
+    (void)finish(std::move(fs), pool);
+    return background.fail(status, sentence_or(why, session.error()));
+  }
+  if (!options.foreground) (void)log_init(options.log_level, LogTarget::kSyslog);
+  log::info("{} ({}) mounted on {}", options.pool, pool.kind(), options.mountpoint);
+  background.ready();
+  wait_for_end(**session, signals, options.mountpoint);
+  session->reset();  // ends it
+  const int status = finish(std::move(fs), pool);
+  log::info("{} unmounted from {}", options.pool, options.mountpoint);
+  return status;
+}
+
+}  // namespace udax::daemon

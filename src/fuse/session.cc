@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "fuse/session.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "base/log.h"
+
+namespace udax::fuse {
+
+Session::Session(fs::Filesystem& fs, std::unique_ptr<KernelMount> kernel, const SessionOptions& options)
+    : fs_(fs),
+      kernel_(std::move(kernel)),
+      dispatcher_(fs, options.dispatcher),
+      mapper_(*this),
+      readers_(kernel_->fd(), dispatcher_, options.threads) {
+  dispatcher_.set_notifier(this);
+}
+
+Result<std::unique_ptr<Session>> Session::mount(fs::Filesystem& fs, const SessionOptions& options,
+                                                std::string* why) {
+  UDAX_TRY(auto kernel, KernelMount::mount(options.mountpoint, options.mount_options, why));
+  std::unique_ptr<Session> session(new Session(fs, std::move(kernel), options));
+  if (const Status started = session->readers_.start(); !started) {
+    if (why != nullptr) {
+      *why = started.error() == Error::kNotSupported ? "the kernel's FUSE protocol is too old: Linux 5.4 is needed"
+                                                     : "cannot serve the mount: " +
+                                                           std::string(to_string(started.error()));
+    }
+    return started.error();
+  }
+  fs.mappers().add(&session->mapper_);
+  session->registered_ = true;
+  return session;
+}
+
+Session::~Session() { end(); }
+
+bool Session::wait_ended(int timeout_ms) const {
+  pollfd poll_ended{readers_.ended_fd(), POLLIN, 0};
+  return ::poll(&poll_ended, 1, timeout_ms) == 1;
+}
+
+bool Session::unmount() {
+  constexpr int kPatienceMs = 2000;  // the kernel ends the connection when the last file is closed
+  if (wait_ended(0)) return true;
+  if (kernel_->unmount(false)) return wait_ended(kPatienceMs);
+  // Somebody has files open. Their dirty pages are written back, by the readers, while that is still possible.
+  const int root = ::open(kernel_->mountpoint().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const Status detached = kernel_->unmount(true);
+  if (root >= 0) {
+    (void)::syncfs(root);
+    ::close(root);
+  }
+  if (!detached) {
+    log::error("{} cannot be unmounted: {}", kernel_->mountpoint(), to_string(detached.error()));
+    return wait_ended(0);
+  }
+  return wait_ended(kPatienceMs);
+}
+
+void Session::end() {
+  if (kernel_ == nullptr) return;
+  readers_.stop();
+  if (registered_) fs_.mappers().remove(&mapper_);
+  registered_ = false;
+  kernel_.reset();
+  dispatcher_.close_all();
+}
+
+bool Session::notify(int32_t code, std::span<const iovec> pieces) {
+  std::array<iovec, 4> all{};
+  if (pieces.size() >= all.size()) return false;
+  fuse_out_header header{sizeof(fuse_out_header), code, 0};
+  all[0] = {&header, sizeof(header)};
+  size_t count = 1;
+  for (const iovec& piece : pieces) {
+    all[count++] = piece;
+    header.len += static_cast<uint32_t>(piece.iov_len);
+  }
+  if (::writev(kernel_->fd(), all.data(), static_cast<int>(count)) >= 0) return true;
+  // ENOENT: the kernel has nothing cached of it.
+  if (errno != ENOENT && errno != ENODEV) log::warning("fuse: notification {}: {}", code, std::strerror(errno));
+  return false;
+}
+
+}  // namespace udax::fuse

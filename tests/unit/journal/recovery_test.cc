@@ -367,7 +367,7 @@ std::vector<std::byte> craft(Lsn lsn, std::vector<std::byte> ops, uint32_t op_co
   header.op_count = op_count;
   std::vector<std::byte> out(sizeof header + ops.size());
   std::memcpy(out.data(), &header, sizeof header);
-  std::memcpy(out.data() + sizeof header, ops.data(), ops.size());
+  if (!ops.empty()) std::memcpy(out.data() + sizeof header, ops.data(), ops.size());
   header.checksum = format::checksum_without(kSeed, out.data(), static_cast<uint32_t>(out.size()),
                                              offsetof(format::RecordHeader, checksum));
   std::memcpy(out.data(), &header, sizeof header);

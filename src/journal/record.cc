@@ -37,15 +37,24 @@ uint32_t add_difference(std::vector<std::byte>& out, uint64_t offset, const std:
   constexpr uint32_t kWord = sizeof(uint64_t);
   const auto differs = [&](uint32_t at) { return word_at(before, at) != word_at(now, at); };
   uint32_t ops = 0;
-  for (uint32_t at = 0; at < size; at += kWord) {
-    if (!differs(at)) continue;
+  uint32_t at = 0;
+  while (at < size) {
+    // Most lines of a block are as they were.
+    if (at % kCacheLine == 0 && size - at >= kCacheLine && std::memcmp(before + at, now + at, kCacheLine) == 0) {
+      at += kCacheLine;
+      continue;
+    }
+    if (!differs(at)) {
+      at += kWord;
+      continue;
+    }
     uint32_t end = at + kWord;
     for (uint32_t next = end; next < size && next - end < sizeof(format::RecordOp); next += kWord) {
       if (differs(next)) end = next + kWord;
     }
     add_op(out, offset + at, now + at, end - at);
     ++ops;
-    at = end;  // the word at `end`, if any, is known not to differ
+    at = end;
   }
   return ops;
 }

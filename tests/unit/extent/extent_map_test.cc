@@ -174,6 +174,30 @@ TEST_F(ExtentMap, InsertOverTheBorderOfALeafStaysOneExtent) {
   }
 }
 
+TEST_F(ExtentMap, RemovalFromTheFrontKeepsTheTreeSound) {
+  const uint64_t before = pool_.blocks_free();
+  {
+    alloc::BlockTx tx(pool_.allocator());
+    const DeviceRun run = reserve(tx, 1000);
+    Editor editor(tx, pool_.inode_of(tx));
+    for (uint64_t i = 0; i < 1000; ++i) {
+      ASSERT_TRUE(editor.insert(FileBlock(100 + i * 2), {run.start + i, 1}, false));
+    }
+    ASSERT_TRUE(tx.commit());
+  }
+  for (uint64_t end = 150; end < 2100; end += 150) {
+    cut(0, end);
+    EXPECT_EQ(check_tree(pool_).extents.size(), 1000 - (end - 100) / 2);
+    EXPECT_EQ(at(0).count, end);
+  }
+  // Into the range that the first leaf has inherited.
+  put(0, 3);
+  EXPECT_EQ(at(0).count, 3U);
+  check_tree(pool_);
+  cut(0, 2100);
+  EXPECT_EQ(pool_.blocks_free(), before);
+}
+
 TEST_F(ExtentMap, ReplaceFreesWhatWasThere) {
   const uint64_t before = pool_.blocks_free();
   put(0, 10);

@@ -244,6 +244,22 @@ TEST_F(Hostile, ExtentThatReachesOverItsLeafIsCorrupted) {
   EXPECT_EQ(pool_->reader().lookup(FileBlock(at), 1).error(), Error::kCorrupted);
 }
 
+TEST_F(Hostile, ExtentsOutOfOrderOrOverlappingAreCorrupted) {
+  for (const uint64_t file : {uint64_t{5}, uint64_t{6}, uint64_t{20}}) {  // the third of 0, 2, 4, 6...
+    pool_ = std::make_unique<Pool>(uint64_t{16} << 20);
+    fill(50);
+    auto* leaf = reinterpret_cast<format::ExtentLeaf*>(pool_->medium().raw() + offset_of(facts_.nodes[0]));
+    leaf->extents[2].file_block = file;
+    leaf->extents[2].count = 2;
+    pool_->reseal(offset_of(facts_.nodes[0]), format::Unit::kBlock);
+    EXPECT_EQ(pool_->reader().for_each(FileBlock(0), kFileBlockEnd, [](const Mapping&) { return true; }).error(),
+              Error::kCorrupted);
+    // An editor looks at all of the leaf, however far away its own place is.
+    alloc::BlockTx tx(pool_->allocator());
+    EXPECT_EQ(Editor(tx, pool_->inode_of(tx)).remove(FileBlock(90), kFileBlockEnd).error(), Error::kCorrupted);
+  }
+}
+
 TEST_F(Hostile, DeviceRunsOutsideTheDataAreaAreCorrupted) {
   pool_ = std::make_unique<Pool>(uint64_t{16} << 20);
   fill(6);

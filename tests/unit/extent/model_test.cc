@@ -17,6 +17,7 @@ struct Shape {
   uint64_t run_max;               // blocks of an insert
   int transactions;
 };
+void PrintTo(const Shape& shape, std::ostream* os) { *os << shape.name; }  // NOLINT(readability-identifier-naming)
 constexpr uint64_t kRegionBlocks = 6000;
 
 class Fuzz {

@@ -260,6 +260,31 @@ TEST_F(Hostile, ExtentsOutOfOrderOrOverlappingAreCorrupted) {
   }
 }
 
+TEST_F(Hostile, ImpossibleCountsAndLevelsAreCorrupted) {
+  pool_ = std::make_unique<Pool>(uint64_t{16} << 20);
+  fill(400);
+  for (const size_t which : {size_t{0}, size_t{1}}) {  // the root and a leaf
+    const uint64_t where = offset_of(facts_.nodes[which]);
+    auto* header = reinterpret_cast<format::BlockHeader*>(pool_->medium().raw() + where);
+    const format::BlockHeader good = *header;
+    const uint32_t most = which == 0 ? format::kEntriesPerNode : format::kExtentsPerLeaf;
+    for (const uint32_t count : {0U, most + 1, 0xFFFFU}) {
+      header->count = static_cast<uint16_t>(count);
+      pool_->reseal(where, format::Unit::kBlock);
+      EXPECT_EQ(pool_->reader().lookup(FileBlock(2), 1).error(), Error::kCorrupted) << count;
+      EXPECT_EQ(pool_->reader().count().error(), Error::kCorrupted) << count;
+      *header = good;
+    }
+    for (const uint32_t level : {1U - good.level, 2U, 0xFFFFU}) {
+      header->level = static_cast<uint16_t>(level);
+      pool_->reseal(where, format::Unit::kBlock);
+      EXPECT_EQ(pool_->reader().lookup(FileBlock(2), 1).error(), Error::kCorrupted) << level;
+      *header = good;
+    }
+    EXPECT_TRUE(pool_->reader().lookup(FileBlock(2), 1));
+  }
+}
+
 TEST_F(Hostile, DeviceRunsOutsideTheDataAreaAreCorrupted) {
   pool_ = std::make_unique<Pool>(uint64_t{16} << 20);
   fill(6);

@@ -1,38 +1,16 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "check/check.h"
 
-#include <cstring>
 #include <memory>
 #include <new>
 
+#include "check/repair.h"
 #include "check/scan.h"
 #include "media/sentence.h"
 #include "media/superblock.h"
 
 namespace udax::check {
-namespace {
-
 using media::say;
-
-/// Adds what is wrong outside the reach of a Scan: superblocks and journal.
-void check_front(Scan& scan, const media::LoadedSuperblock& super, const JournalState& journal) {
-  const uint64_t replica = super.geometry.replica().value;
-  if (super.source == media::SuperblockSource::kReplica) {
-    scan.add(Code::kSuperblock, 0, 0, "the superblock is broken; its replica serves");
-  } else if (std::memcmp(scan.image.block(replica), &super.raw, sizeof super.raw) != 0) {
-    scan.add(Code::kReplica, 0, replica, "the replica of the superblock is broken, or differs from it");
-  }
-  if (!journal.valid) {
-    scan.add(Code::kJournalControl, 0, format::kJournalControlBlock.value,
-             "the journal's control block has no valid slot");
-  }
-  if (journal.bad_record) {
-    scan.add(Code::kJournalRecord, 0, super.geometry.journal_start.value,
-             "the journal has a record that cannot be replayed");
-  }
-}
-
-}  // namespace
 
 std::string_view to_string(Code code) {
   switch (code) {
@@ -101,8 +79,15 @@ Result<Report> check_pool(const media::Medium& medium, const CheckOptions& optio
   return say(why, Error::kNoMemory, "out of memory");
 }
 
-Result<Report> check_pool(media::Medium& medium, const CheckOptions& options, std::string* why) {
-  return check_pool(static_cast<const media::Medium&>(medium), options, why);
+Result<Report> check_pool(media::Medium& medium, const CheckOptions& options, std::string* why) try {
+  if (options.mode == CheckOptions::kReportOnly) {
+    return check_pool(static_cast<const media::Medium&>(medium), options, why);
+  }
+  if (medium.read_only()) return say(why, Error::kReadOnly, "opened read-only");
+  UDAX_TRY(const media::LoadedSuperblock super, media::load_superblock(medium, why));
+  return Repair(medium, super, options).run(why);
+} catch (const std::bad_alloc&) {
+  return say(why, Error::kNoMemory, "out of memory");
 }
 
 bool is_unmounted_cleanly(const media::Medium& medium) try {

@@ -64,6 +64,7 @@ struct InodeNote {
     kOnPath = 4,      // of the climb under way
     kUnreadable = 8,  // a part of it could not be read: its counts mean nothing
     kPlaced = 16,     // a rebuilt directory has its name already
+    kCut = 32,        // the name that it has is to go
   };
   uint64_t parent = 0;   // directories: the one that names it; 0: none
   uint32_t nlink = 0;    // as it says itself

@@ -42,6 +42,7 @@ void Climber::climb(uint64_t ino) {
       }
       note->parent = 0;
       note->links = 0;
+      note->set(InodeNote::kCut);
       break;
     }
     note->set(InodeNote::kOnPath);

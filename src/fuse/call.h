@@ -33,6 +33,8 @@ class Call {
   [[nodiscard]] std::span<std::byte> scratch() const { return request_.scratch; }
 
   [[nodiscard]] bool replied() const { return replied_; }
+  /// A reply was tried that could not be sent.
+  [[nodiscard]] bool attempted() const { return attempted_; }
   [[nodiscard]] bool failed() const { return failed_; }
 
   Delivery send_error(Error error) {
@@ -59,6 +61,7 @@ class Call {
   Delivery send_pieces(std::span<const iovec> pieces, uint64_t bytes) { return send_header(0, pieces, bytes); }
 
   [[nodiscard]] static iovec piece_of(std::span<const std::byte> bytes) {
+    // Read only: iovec serves reading and writing alike.
     return {const_cast<std::byte*>(bytes.data()), bytes.size()};
   }
 
@@ -67,6 +70,7 @@ class Call {
     UDAX_ASSERT(!replied_);
     const fuse_out_header out{static_cast<uint32_t>(sizeof(fuse_out_header) + bytes), error, header().unique};
     const Delivery delivery = channel_.send(out, pieces);
+    attempted_ = true;
     replied_ = delivery != Delivery::kFailed || error != 0;  // an error that cannot be sent is not tried again
     return delivery;
   }
@@ -74,6 +78,7 @@ class Call {
   const Request& request_;
   ReplyChannel& channel_;
   bool replied_ = false;
+  bool attempted_ = false;
   bool failed_ = false;
 };
 

@@ -11,6 +11,7 @@ namespace udax::fuse {
 
 Delivery DeviceChannel::send(const fuse_out_header& header, std::span<const iovec> pieces) {
   UDAX_ASSERT(pieces.size() < pieces_.size());  // kIoMax in pieces of a block are 257
+  // Read only: iovec serves reading and writing alike.
   pieces_[0] = {const_cast<fuse_out_header*>(&header), sizeof(header)};
   std::copy(pieces.begin(), pieces.end(), pieces_.begin() + 1);
   for (;;) {

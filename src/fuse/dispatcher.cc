@@ -104,13 +104,11 @@ void Dispatcher::handle(const Request& request, ReplyChannel& channel) noexcept 
   const fuse_in_header& header = call.header();
   const Entry* entry = find(header.opcode);
   const Status status = serve(call, entry);
-  if (entry == nullptr || entry->replies) {
-    if (!call.replied()) {
-      if (!status) {
-        (void)call.send_error(status.error());
-      } else if (call.send_empty() == Delivery::kFailed) {
-        (void)call.send_error(Error::kIo);
-      }
+  if ((entry == nullptr || entry->replies) && !call.replied()) {
+    if (!status) {
+      (void)call.send_error(status.error());
+    } else if (call.attempted() || call.send_empty() == Delivery::kFailed) {
+      (void)call.send_error(Error::kIo);
     }
   }
   const uint64_t now = monotonic_ns();

@@ -194,10 +194,11 @@ ReaderPool::Got ReaderPool::receive(Reader& me) {
         return Got::kEnd;
     }
   }
+  if (n == 0) return Got::kEnd;
   me.length = static_cast<size_t>(n);
   if (me.length < sizeof(fuse_in_header) || me.header().len != me.length) {
     log::error("fuse: a message of {} bytes that is none", n);
-    return n == 0 ? Got::kEnd : Got::kNothing;
+    return Got::kNothing;
   }
   me.arrived_ns = monotonic_ns();
   return Got::kRequest;

@@ -20,6 +20,7 @@
 #include "check/check.h"
 #include "format/format.h"
 #include "media/pool_medium.h"
+#include "media/superblock.h"
 
 namespace {
 
@@ -85,7 +86,8 @@ std::optional<int> parse(int argc, char** argv, Arguments* a) {
     return fail(kExitUsage, std::string(e.what()) + " (--help tells the options)");
   }
   preen = preen || automatic;
-  if (int{a->asked_report} + int{preen} + int{yes} > 1) return fail(kExitUsage, "-n, -p and -y exclude each other");
+  if (int{a->asked_report} + int{preen} + int{yes} > 1)
+    return fail(kExitUsage, "-n, -p and -y exclude each other");
   if (yes) a->mode = CheckOptions::kRepairAll;
   if (preen) a->mode = CheckOptions::kPreen;
   return std::nullopt;
@@ -136,31 +138,31 @@ void print_json(const std::string& pool, const Report& r) {
     if (p.block != 0) one["block"] = p.block;
     problems.push_back(std::move(one));
   }
-  const nlohmann::json all = {
-      {"pool", pool},
-      {"outcome", outcome_of(r)},
-      {"unmounted_cleanly", r.was_clean},
-      {"replayed_records", r.replayed_records},
-      {"rounds", r.rounds},
-      {"inodes", r.inodes},
-      {"files", r.files},
-      {"directories", r.directories},
-      {"symlinks", r.symlinks},
-      {"specials", r.specials},
-      {"names", r.names},
-      {"orphans", r.orphans},
-      {"extents", r.extents},
-      {"blocks", {{"total", r.blocks_total},
-                  {"used", r.blocks_used},
-                  {"free", r.blocks_free()},
-                  {"data", r.blocks_data},
-                  {"extent_nodes", r.blocks_tree},
-                  {"directories", r.blocks_directory},
-                  {"xattrs", r.blocks_xattr},
-                  {"inodes", r.blocks_inode}}},
-      {"problem_count", r.problem_count},
-      {"unrepaired_count", r.unrepaired_count},
-      {"problems", std::move(problems)}};
+  const nlohmann::json all = {{"pool", pool},
+                              {"outcome", outcome_of(r)},
+                              {"unmounted_cleanly", r.was_clean},
+                              {"replayed_records", r.replayed_records},
+                              {"rounds", r.rounds},
+                              {"inodes", r.inodes},
+                              {"files", r.files},
+                              {"directories", r.directories},
+                              {"symlinks", r.symlinks},
+                              {"specials", r.specials},
+                              {"names", r.names},
+                              {"orphans", r.orphans},
+                              {"extents", r.extents},
+                              {"blocks",
+                               {{"total", r.blocks_total},
+                                {"used", r.blocks_used},
+                                {"free", r.blocks_free()},
+                                {"data", r.blocks_data},
+                                {"extent_nodes", r.blocks_tree},
+                                {"directories", r.blocks_directory},
+                                {"xattrs", r.blocks_xattr},
+                                {"inodes", r.blocks_inode}}},
+                              {"problem_count", r.problem_count},
+                              {"unrepaired_count", r.unrepaired_count},
+                              {"problems", std::move(problems)}};
   // Names may hold any bytes: what is not UTF-8 is replaced.
   std::printf("%s\n", all.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
 }
@@ -182,8 +184,8 @@ std::string printable(const std::string& text) {
 }
 
 void print_counts(const Report& r) {
-  std::printf("  %" PRIu64 " inodes: %" PRIu64 " files, %" PRIu64 " directories, %" PRIu64 " symbolic links, %" PRIu64
-              " special files; %" PRIu64 " of them orphans\n",
+  std::printf("  %" PRIu64 " inodes: %" PRIu64 " files, %" PRIu64 " directories, %" PRIu64
+              " symbolic links, %" PRIu64 " special files; %" PRIu64 " of them orphans\n",
               r.inodes, r.files, r.directories, r.symlinks, r.specials, r.orphans);
   std::printf("  %" PRIu64 " names, %" PRIu64 " extents\n", r.names, r.extents);
   std::printf("  %" PRIu64 " blocks: %" PRIu64 " free, %" PRIu64 " data, %" PRIu64 " extent nodes, %" PRIu64
@@ -202,8 +204,8 @@ void print_text(const Arguments& a, const Report& r) {
     std::printf("... and %" PRIu64 " more problems\n", r.problem_count - r.problems.size());
   }
   if (r.replayed_records != 0) {
-    std::printf("%s: was not unmounted cleanly; %" PRIu64 " journal records %s\n", a.pool.c_str(), r.replayed_records,
-                repairing ? "replayed" : "wait for replay, and were looked past");
+    std::printf("%s: was not unmounted cleanly; %" PRIu64 " journal records %s\n", a.pool.c_str(),
+                r.replayed_records, repairing ? "replayed" : "wait for replay, and were looked past");
   }
   std::printf("%s: %s, %" PRIu64 " inodes, %" PRIu64 "/%" PRIu64 " blocks in use\n", a.pool.c_str(), outcome_of(r),
               r.inodes, r.blocks_used, r.blocks_total);
@@ -226,7 +228,8 @@ int run(const Arguments& a) {
   PoolMedium& medium = *opened.value();
   if (a.mode == CheckOptions::kPreen && !a.force && udax::check::is_unmounted_cleanly(medium)) {
     if (a.json) {
-      std::printf("%s\n", nlohmann::json{{"pool", a.pool}, {"outcome", "clean"}, {"skipped", true}}.dump(2).c_str());
+      std::printf("%s\n",
+                  nlohmann::json{{"pool", a.pool}, {"outcome", "clean"}, {"skipped", true}}.dump(2).c_str());
     } else {
       std::printf("%s: clean (unmounted cleanly; -f checks it all the same)\n", a.pool.c_str());
     }
@@ -239,7 +242,10 @@ int run(const Arguments& a) {
   options.progress = [&progress](const char* phase, uint64_t done, uint64_t total) {
     progress.show(phase, done, total);
   };
+  // Not before it is known to be a pool: what it is else must not be written to.
+  if (repairing && udax::media::load_superblock(medium)) medium.announce_holder("fsck.udaxfs", "");
   const auto report = udax::check::check_pool(medium, options, &why);
+  if (repairing && report) medium.clear_holder();
   progress.clear();
   if (!report) {
     return fail(kExitFailed, a.pool + ": " + (why.empty() ? std::string(udax::to_string(report.error())) : why));

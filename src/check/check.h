@@ -80,9 +80,9 @@ inline constexpr uint32_t kCodes = static_cast<uint32_t>(Code::kFreeCount) + 1;
 
 struct Problem {
   Code code{};
-  std::string what;        // a sentence
-  uint64_t ino = 0;        // 0: none
-  uint64_t block = 0;      // 0: none
+  std::string what;    // a sentence
+  uint64_t ino = 0;    // 0: none
+  uint64_t block = 0;  // 0: none
   bool repaired = false;
 };
 
@@ -96,13 +96,13 @@ struct Report {
   uint64_t names = 0;     // directory entries
   uint64_t orphans = 0;
   uint64_t extents = 0;
-  uint64_t blocks_total = 0;      // of the pool
-  uint64_t blocks_used = 0;       // static areas included
-  uint64_t blocks_data = 0;       // mapped by files
-  uint64_t blocks_tree = 0;       // extent nodes
+  uint64_t blocks_total = 0;  // of the pool
+  uint64_t blocks_used = 0;   // static areas included
+  uint64_t blocks_data = 0;   // mapped by files
+  uint64_t blocks_tree = 0;   // extent nodes
   uint64_t blocks_directory = 0;
   uint64_t blocks_xattr = 0;
-  uint64_t blocks_inode = 0;      // chunks
+  uint64_t blocks_inode = 0;  // chunks
   [[nodiscard]] uint64_t blocks_free() const { return blocks_total - blocks_used; }
 
   bool was_clean = false;         // unmounted cleanly
@@ -131,7 +131,8 @@ struct CheckOptions {
 /// Checks the pool on `medium`, and repairs it as the options say. Errors are those of not being able to check: no pool
 /// there (kNotAPool, kUnsupportedFormat, kCorrupted: no superblock to start from), kIo, kNoMemory, kReadOnly (asked to
 /// repair a medium that is read-only). `why`, if given, gets a sentence for the user.
-[[nodiscard]] Result<Report> check_pool(media::Medium& medium, const CheckOptions& options, std::string* why = nullptr);
+[[nodiscard]] Result<Report> check_pool(media::Medium& medium, const CheckOptions& options,
+                                        std::string* why = nullptr);
 
 /// The same without repairs. kInvalid: the options ask for some.
 [[nodiscard]] Result<Report> check_pool(const media::Medium& medium, const CheckOptions& options,

@@ -111,8 +111,8 @@ void DirWalker::check_counts(const format::Inode& inode, uint64_t counted) {
     if (scan_.planning) scan_.fix(ino_).entry_count = entries_;
   }
   if (inode.size != blocks_ * kBlockSize) {
-    scan_.add(Code::kDirectorySize, ino_, 0, "directory ", ino_, " has a size of ", inode.size.get(), " instead of ",
-              blocks_ * kBlockSize);
+    scan_.add(Code::kDirectorySize, ino_, 0, "directory ", ino_, " has a size of ", inode.size.get(),
+              " instead of ", blocks_ * kBlockSize);
     if (scan_.planning) scan_.fix(ino_).size = blocks_ * kBlockSize;
   }
 }

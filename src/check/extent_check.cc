@@ -38,7 +38,8 @@ class MapWalker {
 void MapWalker::walk(const format::Inode& inode) {
   if (inode.payload_kind == format::kPayloadInlineExtents) {
     const uint32_t count = inode.payload_count;
-    if (count == 0 || count > format::kInlineExtents) return broken(Code::kExtent, 0, "inline extents", "miscounted");
+    if (count == 0 || count > format::kInlineExtents)
+      return broken(Code::kExtent, 0, "inline extents", "miscounted");
     format::Extent extents[format::kInlineExtents];
     std::memcpy(extents, inode.payload, count * sizeof(format::Extent));
     walk_extents(extents, count, 0, 0, kFileBlocksMax);

@@ -17,8 +17,7 @@ namespace {
 constexpr uint64_t kCounterMax = uint64_t{1} << 62;
 
 bool is_valid(const format::JournalSlot& slot, uint32_t seed) {
-  const uint32_t sum =
-      format::checksum_without(seed, &slot, sizeof slot, offsetof(format::JournalSlot, checksum));
+  const uint32_t sum = format::checksum_without(seed, &slot, sizeof slot, offsetof(format::JournalSlot, checksum));
   if (sum != slot.checksum) return false;
   if (slot.state != format::kJournalClean && slot.state != format::kJournalLive) return false;
   return slot.tail % kCacheLine == 0 && slot.tail < kCounterMax && slot.epoch < kCounterMax &&
@@ -46,7 +45,8 @@ bool Image::load_record(const JournalState& state, uint64_t position, Record* ou
   std::memcpy(&header, medium_.at(ring_start + at), sizeof header);
   const uint64_t length = header.length;
   if (header.magic != format::kRecordMagic || header.lsn != position || header.epoch != state.epoch) return false;
-  if (length < sizeof header || length % kCacheLine != 0 || length > journal::record::kLengthMax || length > room) {
+  if (length < sizeof header || length % kCacheLine != 0 || length > journal::record::kLengthMax ||
+      length > room) {
     return false;
   }
   out->bytes.resize(length);
@@ -63,7 +63,8 @@ bool Image::load_record(const JournalState& state, uint64_t position, Record* ou
 
 JournalState Image::read_journal() const {
   JournalState state;
-  const auto* control = reinterpret_cast<const format::JournalControl*>(medium_.block(format::kJournalControlBlock));
+  const auto* control =
+      reinterpret_cast<const format::JournalControl*>(medium_.block(format::kJournalControlBlock));
   const format::JournalSlot* slot = nullptr;
   for (const format::JournalSlot* candidate : {&control->slot_a, &control->slot_b}) {
     if (!is_valid(*candidate, seed())) continue;
@@ -92,10 +93,9 @@ void Image::replay(const JournalState& state) {
   bool bad = false;
   for (uint64_t position = state.tail; position < state.end; position += record.bytes.size()) {
     if (!load_record(state, position, &record, &bad)) return;
-    journal::record::for_each_op(record.ops(), record.op_count,
-                                 [this](uint64_t offset, const std::byte* bytes, uint32_t size) {
-                                   store(offset, bytes, size);
-                                 });
+    journal::record::for_each_op(
+        record.ops(), record.op_count,
+        [this](uint64_t offset, const std::byte* bytes, uint32_t size) { store(offset, bytes, size); });
   }
 }
 

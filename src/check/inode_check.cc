@@ -98,7 +98,8 @@ const char* inode_fault(uint64_t ino, const format::Inode& inode, bool* fatal) {
   if (inode.nlink > format::kNlinkMax) return "has an impossible link count";
   if (inode.size > format::kFileSizeMax) return "has an impossible size";
   if ((inode.flags & ~format::kFlagsKnown) != 0) return "has unknown flags";
-  for (const uint32_t ns : {inode.atime_ns.get(), inode.mtime_ns.get(), inode.ctime_ns.get(), inode.btime_ns.get()}) {
+  for (const uint32_t ns :
+       {inode.atime_ns.get(), inode.mtime_ns.get(), inode.ctime_ns.get(), inode.btime_ns.get()}) {
     if (ns >= kNsPerSecond) return "has an impossible time";
   }
   return nullptr;
@@ -143,7 +144,8 @@ void check_contents(Scan& scan, uint64_t ino, InodeNote& note) {
 
 void check_block_count(Scan& scan, uint64_t ino, const format::Inode& inode, uint64_t found) {
   if (inode.block_count == found) return;
-  scan.add(Code::kBlockCount, ino, 0, "inode ", ino, " counts ", inode.block_count.get(), " blocks; it has ", found);
+  scan.add(Code::kBlockCount, ino, 0, "inode ", ino, " counts ", inode.block_count.get(), " blocks; it has ",
+           found);
   if (scan.planning) scan.fix(ino).block_count = found;
 }
 

@@ -65,7 +65,8 @@ Result<uint64_t> find_lost_and_found(Writer& writer, Scan& scan) {
   }
   std::string name = kLostAndFound;
   for (uint32_t n = 1;; ++n) {
-    const auto found = std::find_if(entries.begin(), entries.end(), [&](const NewEntry& e) { return e.name == name; });
+    const auto found =
+        std::find_if(entries.begin(), entries.end(), [&](const NewEntry& e) { return e.name == name; });
     if (found == entries.end()) break;
     if (scan.find(found->ino)->is_dir()) return found->ino;
     name = std::string(kLostAndFound) + "." + std::to_string(n);

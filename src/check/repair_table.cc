@@ -86,7 +86,8 @@ void LostChunks::find() {
   for (uint64_t group = 0; group < scan_.geometry.group_count; ++group) {
     const auto& desc = *scan_.image.as<format::GroupDesc>(scan_.geometry.desc_offset(group));
     const std::byte* const bitmap = scan_.image.block(scan_.geometry.bitmap_block(group).value);
-    const bool good = format::is_sealed(scan_.image.seed(), format::Unit::kGroupDesc, &desc) && desc.group == group;
+    const bool good =
+        format::is_sealed(scan_.image.seed(), format::Unit::kGroupDesc, &desc) && desc.group == group;
     if (good && (desc.flags & format::kGroupUninit) != 0) continue;
     const bool marked = good && format::bitmap_checksum(scan_.image.seed(), bitmap) == desc.bitmap_checksum;
     const uint64_t base = group * format::kGroupBlocks;
@@ -127,7 +128,8 @@ void insert_chunk(Scan& scan, const ChunkNote& note) {
 Status write_inode_file(Writer& writer, Scan& scan) {
   std::vector<Run> runs;
   for (const ChunkNote& chunk : scan.chunks) {
-    if (!runs.empty() && runs.back().end() == chunk.chunk && runs.back().device + runs.back().count == chunk.block) {
+    if (!runs.empty() && runs.back().end() == chunk.chunk &&
+        runs.back().device + runs.back().count == chunk.block) {
       ++runs.back().count;
     } else {
       runs.push_back({chunk.chunk, chunk.block, 1, false});
@@ -201,7 +203,8 @@ Result<uint64_t> make_directory_inode(Writer& writer, Scan& scan, uint64_t paren
   if (chunk == scan.chunks.end()) {
     const format::InodeShard* const line = scan.shard_line(0);
     uint64_t round = scan.shards[0].next_chunk_min;
-    if (format::is_sealed(scan.image.seed(), format::Unit::kShard, line) && line->next_chunk < kFileBlocksMax / 32) {
+    if (format::is_sealed(scan.image.seed(), format::Unit::kShard, line) &&
+        line->next_chunk < kFileBlocksMax / 32) {
       round = std::max<uint64_t>(round, line->next_chunk);
     }
     UDAX_TRY(const ChunkNote made, write_chunk(writer, scan, round * format::kInodeShards));

@@ -109,10 +109,10 @@ struct InodeFix {
 
 /// What repair is to do. Filled only when repairing.
 struct Plan {
-  std::map<uint64_t, InodeFix> inodes;             // 0: the inode file
-  std::unordered_set<uint64_t> chunks_to_drop;     // by chunk number
-  std::unordered_set<uint64_t> headers_to_rewrite; // by chunk number
-  bool find_lost_chunks = false;                   // the inode file could not be read in full
+  std::map<uint64_t, InodeFix> inodes;              // 0: the inode file
+  std::unordered_set<uint64_t> chunks_to_drop;      // by chunk number
+  std::unordered_set<uint64_t> headers_to_rewrite;  // by chunk number
+  bool find_lost_chunks = false;                    // the inode file could not be read in full
   bool make_root = false;
   std::vector<uint64_t> connect;  // inodes to be named in lost+found
   std::vector<uint64_t> cut;      // directories that name one of those, and are to forget it
@@ -186,15 +186,13 @@ class Scan {
   [[nodiscard]] bool count_problem(Code code);
   static void append(std::string& out, std::string_view text) { out.append(text); }
   template <typename T>
-    requires std::is_integral_v<T>
-  static void append(std::string& out, T value) {
-    out.append(std::to_string(value));
-  }
+  requires std::is_integral_v<T>
+  static void append(std::string& out, T value) { out.append(std::to_string(value)); }
 };
 
 /// What walking an extent map gives.
 struct MapWalk {
-  uint64_t blocks = 0;       // claimed: data and nodes
+  uint64_t blocks = 0;  // claimed: data and nodes
   uint64_t extents = 0;
   uint64_t written_end = 0;  // file block behind the last written one
   bool broken = false;       // something had to be left out

@@ -45,7 +45,8 @@ void check_list(Scan& scan, uint32_t shard, uint64_t head) {
   const std::unordered_set<uint64_t> listed = walk_list(scan, shard, head, &fault);
   for (const ChunkNote& chunk : scan.chunks) {
     if (fault != nullptr) break;
-    if (chunk.chunk % format::kInodeShards != shard || !chunk.header_good || listed.contains(chunk.chunk)) continue;
+    if (chunk.chunk % format::kInodeShards != shard || !chunk.header_good || listed.contains(chunk.chunk))
+      continue;
     const format::ChunkHeader& header = header_of(scan, chunk);
     if (chunk.used_mask != kAllSlots) {
       fault = "lacks a chunk with a free slot";

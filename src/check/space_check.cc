@@ -79,8 +79,8 @@ void GroupCheck::tell_difference(Code code, const BlockSet::Words& a, const Bloc
     count += static_cast<uint64_t>(std::popcount(bits));
   }
   if (count == 0) return;
-  broken(code, count, count == 1 ? " block is " : " blocks are ", what, " (", count == 1 ? "" : "the first: ", first,
-         ")");
+  broken(code, count, count == 1 ? " block is " : " blocks are ", what, " (",
+         count == 1 ? "" : "the first: ", first, ")");
 }
 
 void GroupCheck::check_bitmap() {

@@ -43,8 +43,8 @@ void look_at_slot(Scan& scan, ChunkNote& chunk, const std::byte* bytes, uint32_t
   bool fatal = false;
   const char* const fault = inode_fault(ino, inode, &fatal);
   if (!sealed && (fatal || !marked)) {
-    scan.add(Code::kInode, ino, chunk.block, "inode ", ino, marked ? "" : ", which is free,", " is not readable: ",
-             fault != nullptr ? fault : "it has a wrong checksum");
+    scan.add(Code::kInode, ino, chunk.block, "inode ", ino, marked ? "" : ", which is free,",
+             " is not readable: ", fault != nullptr ? fault : "it has a wrong checksum");
     if (scan.planning) scan.fix(ino).clear = true;
     return;
   }
@@ -88,7 +88,8 @@ void look_at_chunk(Scan& scan, uint64_t number, uint64_t block) {
   }
   for (uint32_t slot = 1; slot < format::kInodesPerChunk; ++slot) look_at_slot(scan, chunk, bytes, slot);
   if (chunk.header_good && chunk.header_mask != chunk.used_mask) {
-    scan.add(Code::kUsedMask, 0, block, "inode chunk ", number, ": its header and its inodes disagree on which are in use");
+    scan.add(Code::kUsedMask, 0, block, "inode chunk ", number,
+             ": its header and its inodes disagree on which are in use");
     if (scan.planning) scan.plan.headers_to_rewrite.insert(number);
   }
   ShardNote& shard = scan.shards[shard_of(number)];

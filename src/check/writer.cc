@@ -90,7 +90,7 @@ format::Extent encode(const Run& run) {
 
 /// Writes the nodes above `children`, level by level, until one is left.
 Result<Child> write_nodes(Writer& writer, uint64_t ino, format::BlockKind kind, std::vector<Child> children,
-                                 uint32_t* level) {
+                          uint32_t* level) {
   while (children.size() > 1) {
     ++*level;
     std::vector<Child> above;
@@ -158,7 +158,9 @@ constexpr uint32_t kLeafSpace = kBlockSize - format::kDirLeafFixed;
 uint32_t record_bytes(const NewEntry& e) {
   return static_cast<uint32_t>(align_up(format::kDirNameFixed + e.name.size(), 8));
 }
-uint32_t entry_bytes(const NewEntry& e) { return static_cast<uint32_t>(sizeof(format::DirSlot)) + record_bytes(e); }
+uint32_t entry_bytes(const NewEntry& e) {
+  return static_cast<uint32_t>(sizeof(format::DirSlot)) + record_bytes(e);
+}
 
 /// A leaf that is being filled.
 struct NewLeaf {

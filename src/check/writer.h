@@ -17,7 +17,8 @@ namespace udax::check {
 
 class Writer {
  public:
-  Writer(media::Medium& medium, Scan& scan) : medium_(medium), scan_(scan), cursor_(scan.geometry.data_start.value) {}
+  Writer(media::Medium& medium, Scan& scan)
+      : medium_(medium), scan_(scan), cursor_(scan.geometry.data_start.value) {}
 
   void store(uint64_t offset, const void* bytes, uint64_t size) { medium_.store_nt(offset, bytes, size); }
   /// Seals the unit and stores it.
@@ -37,7 +38,7 @@ class Writer {
   media::Medium& medium_;
   Scan& scan_;
   uint64_t cursor_;
-  bool trust_bitmaps_ = true;       // until there are no more of those
+  bool trust_bitmaps_ = true;  // until there are no more of those
   uint64_t known_group_ = ~uint64_t{0};
   const le64* known_words_ = nullptr;  // of its bitmap; nullptr: not to be used
   bool known_uninit_ = false;

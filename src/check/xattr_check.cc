@@ -14,9 +14,9 @@ constexpr uint32_t kEntriesStart = sizeof(format::BlockHeader) + sizeof(format::
 /// Bytes of the prefix that a namespace stands for; 0: no such namespace.
 uint32_t prefix_bytes(uint32_t name_space) {
   switch (name_space) {
-    case format::kXattrUser: return 5;      // "user."
-    case format::kXattrTrusted: return 8;   // "trusted."
-    case format::kXattrSecurity: return 9;  // "security."
+    case format::kXattrUser: return 5;         // "user."
+    case format::kXattrTrusted: return 8;      // "trusted."
+    case format::kXattrSecurity: return 9;     // "security."
     case format::kXattrAclAccess: return 23;   // "system.posix_acl_access": the whole name
     case format::kXattrAclDefault: return 24;  // "system.posix_acl_default"
     default: return 0;

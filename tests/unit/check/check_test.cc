@@ -13,8 +13,8 @@ namespace udax::check {
 namespace {
 
 TEST(Check, PoolsJustMadeAreClean) {
-  for (const uint64_t size : {uint64_t{8} << 20, uint64_t{127} << 20, uint64_t{128} << 20, (uint64_t{128} << 20) + 4096,
-                              uint64_t{1} << 30, uint64_t{100} << 30}) {
+  for (const uint64_t size : {uint64_t{8} << 20, uint64_t{127} << 20, uint64_t{128} << 20,
+                              (uint64_t{128} << 20) + 4096, uint64_t{1} << 30, uint64_t{100} << 30}) {
     media::MemoryMedium medium(size);
     ASSERT_TRUE(mkfs::make_pool(medium, {}));
     std::string why;

@@ -42,7 +42,8 @@ void reseal(Damage& d, uint64_t b, uint64_t offset) {
     format::seal(d.seed(), format::Unit::kGroupDesc, bytes + align_down(in_block, 64));
   } else if (b < g.journal_start.value) {
     const uint64_t group = b - g.bitmap_start.value;
-    d.edit_desc(group, [&](format::GroupDesc& desc) { desc.bitmap_checksum = format::bitmap_checksum(d.seed(), bytes); });
+    d.edit_desc(group,
+                [&](format::GroupDesc& desc) { desc.bitmap_checksum = format::bitmap_checksum(d.seed(), bytes); });
   } else if (header->magic == format::kBlockMagic) {
     format::seal(d.seed(), format::Unit::kBlock, bytes);
   } else {
@@ -57,7 +58,8 @@ void corrupt(Damage& d, Random& random) {
   for (uint64_t i = 0; i < changes; ++i) {
     const uint64_t b = blocks[random.below(blocks.size())];
     // Fields are at the front of their structures: half of the changes go there.
-    const uint64_t in_block = random.one_in(2) ? random.below(kBlockSize) : random.below(16) * 256 + random.below(64);
+    const uint64_t in_block =
+        random.one_in(2) ? random.below(kBlockSize) : random.below(16) * 256 + random.below(64);
     const uint64_t offset = b * kBlockSize + in_block;
     switch (random.below(4)) {
       case 0: *d.raw(offset) ^= static_cast<std::byte>(1U << random.below(8)); break;

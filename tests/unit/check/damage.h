@@ -28,9 +28,9 @@ namespace udax::check {
 struct Sample {
   static constexpr uint64_t kSize = 16 * 1024 * 1024;
   std::unique_ptr<media::MemoryMedium> medium;
-  std::map<std::string, uint64_t> inos;          // by path, without the leading slash
-  std::map<std::string, std::string> contents;   // of files
-  uint64_t orphan = 0;                           // has 8 KiB
+  std::map<std::string, uint64_t> inos;         // by path, without the leading slash
+  std::map<std::string, std::string> contents;  // of files
+  uint64_t orphan = 0;                          // has 8 KiB
   Report report;
 
   static const Sample& get() {
@@ -180,6 +180,9 @@ class Damage {
   }
   void edit_shard(uint32_t shard, const std::function<void(format::InodeShard&)>& edit) {
     edit_unit<format::InodeShard>(shard_offset(shard), format::Unit::kShard, edit);
+  }
+  [[nodiscard]] const format::InodeShard& shard_line(uint32_t shard) {
+    return *reinterpret_cast<const format::InodeShard*>(raw(shard_offset(shard)));
   }
   [[nodiscard]] static uint64_t shard_offset(uint32_t shard) {
     return offset_of(format::kRootBlock) + offsetof(format::RootBlock, shard) + shard * sizeof(format::InodeShard);

@@ -58,7 +58,7 @@ Result<std::unique_ptr<Filesystem>> Filesystem::mount(std::shared_ptr<media::Med
   std::unique_ptr<Filesystem> fs(new Filesystem(std::move(medium), effective));
   fs->meta_ = std::make_unique<journal::MetaStore>(*fs->medium_, super.geometry);
   fs->journal_ = std::make_unique<journal::Journal>(*fs->meta_);
-  auto replay = fs->journal_->recover();
+  auto replay = fs->journal_->recover(fs->read_only());
   if (!replay) {
     reason = replay.error() == Error::kReadOnly
                  ? "the pool was not unmounted cleanly and is read-only here: mount it once read-write"

@@ -69,9 +69,9 @@ class Journal {
   Journal& operator=(const Journal&) = delete;
 
   /// Reads the control block, replays what is there, starts a new epoch and marks the journal live. Idempotent:
-  /// a crash in it changes nothing of the outcome. On a read-only medium: kReadOnly if records wait for
-  /// replay, else nothing is written. kCorrupted: no valid control slot.
-  [[nodiscard]] Result<ReplayResult> recover();
+  /// a crash in it changes nothing of the outcome. On a read-only medium, or with `read_only`: kReadOnly if records
+  /// wait for replay, else nothing is written. kCorrupted: no valid control slot.
+  [[nodiscard]] Result<ReplayResult> recover(bool read_only = false);
 
   /// Marks the journal clean. REQUIRES: no transaction in flight.
   [[nodiscard]] Status close();

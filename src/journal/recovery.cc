@@ -148,7 +148,7 @@ void Journal::start_locked(const ControlState& control, uint64_t end) {
   failed_.store(false, std::memory_order_relaxed);
 }
 
-Result<ReplayResult> Journal::recover() {
+Result<ReplayResult> Journal::recover(bool read_only) {
   if (ring_bytes_ < kRingBytesMin) return meta_.corrupted("a journal that is too small", ring_bytes_);
   UDAX_TRY(const ControlState control, read_control());
   Scan scan;
@@ -168,7 +168,7 @@ Result<ReplayResult> Journal::recover() {
 
   LockGuard guard(tail_mutex_);
   live_.store(false, std::memory_order_relaxed);
-  if (meta_.medium().read_only()) {
+  if (read_only || meta_.medium().read_only()) {
     if (result.records > 0) return Error::kReadOnly;
     start_locked(control, scan.end);
     return result;

@@ -41,7 +41,7 @@ Result<Acl> Acl::parse(std::span<const std::byte> value) {
     std::memcpy(&raw, value.data() + at, sizeof raw);
     const Entry e{raw.tag, raw.perm, raw.id};
     if ((e.perm & ~7U) != 0) return Error::kInvalid;
-    // Entries stand in the order of their tags, named ones in the order of their ids, none twice.
+    // Entries stand in the order of their tags, of which only those for named users and groups may repeat.
     if (!acl.entries_.empty()) {
       const Entry& last = acl.entries_.back();
       if (e.tag < last.tag) return Error::kInvalid;

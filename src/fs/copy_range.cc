@@ -80,13 +80,14 @@ Result<uint64_t> Filesystem::copy_range(OpenFile& from, uint64_t from_offset, Op
   if (!source.is_reg() || !target.is_reg()) return Error::kInvalid;
   if (from_offset > format::kFileSizeMax || to_offset > format::kFileSizeMax) return Error::kFileTooBig;
   const BothLocks locks(source, target);
-  const uint64_t size = source.image().size;
+  const uint64_t size = source.snapshot().size;
   if (from_offset >= size) return uint64_t{0};
   length = std::min({length, size - from_offset, format::kFileSizeMax - to_offset, kCopyMax});
   if (&source == &target && from_offset < to_offset + length && to_offset < from_offset + length) {
     return Error::kInvalid;
   }
   if ((target.image().flags & (format::kFlagImmutable | format::kFlagAppend)) != 0) return Error::kPermission;
+  UDAX_CHECK(ops.resume_truncate(target));
   uint64_t done = 0;
   while (done < length) {
     const auto n = copy_piece(ops, source, from_offset + done, target, to_offset + done, length - done);

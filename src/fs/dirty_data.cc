@@ -54,4 +54,10 @@ std::vector<DirtyData::Range> DirtyData::take(Ino ino) {
   return ranges;
 }
 
+void DirtyData::forget(Ino ino) {
+  Shard& s = shard(ino);
+  const LockGuard guard(s.mutex);
+  s.ranges.erase(ino);
+}
+
 }  // namespace udax::fs

@@ -5,7 +5,7 @@
 //
 // Ranges are of the device: one whose blocks have gone to another file since is flushed in vain, not wrongly.
 //
-// Locks: sharded mutexes, leaves.
+// Locks: sharded mutexes. `flushing` is held while a medium syncs; `mutex` is a leaf.
 #pragma once
 
 #include <array>
@@ -30,11 +30,16 @@ class DirtyData {
   [[nodiscard]] bool add(Ino ino, Range range);
   /// Takes all ranges of `ino`.
   [[nodiscard]] std::vector<Range> take(Ino ino);
+  /// Forgets them: its blocks are free.
+  void forget(Ino ino);
+  /// Held from take() until what was taken is durable: whoever comes meanwhile finds nothing, and must wait.
+  [[nodiscard]] Mutex& flushing(Ino ino) { return shard(ino).flushing; }
 
  private:
-  static constexpr size_t kShards = 16;
+  static constexpr size_t kShards = 64;
   static constexpr size_t kRangesMax = 256;
   struct Shard {
+    Mutex flushing UDAX_ACQUIRED_BEFORE(mutex);
     Mutex mutex;
     std::unordered_map<Ino, std::vector<Range>> ranges UDAX_GUARDED_BY(mutex);
   };

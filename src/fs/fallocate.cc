@@ -81,51 +81,49 @@ Status allocate(const Ops& ops, inode::Inode& inode, BlockRange range, uint64_t 
   }
 }
 
-/// Zeroes the bytes of [offset, end) in blocks that it does not cover, and lets `whole` take the covered ones,
-/// transaction by transaction, until it says true.
-Status clear(const Ops& ops, inode::Inode& inode, uint64_t offset, uint64_t end,
-             const std::function<Result<bool>(Change&, format::Inode&)>& whole, uint64_t new_size) {
-  for (bool first = true;; first = false) {
+/// The last step of punch and zero range: the bytes of [offset, end) in blocks that it does not cover. Last, so that what
+/// fails before has changed no byte.
+Status finish_edges(const Ops& ops, Change& change, format::Inode& image, uint64_t offset, uint64_t end,
+                    uint64_t new_size) {
+  const uint64_t head_end = std::min(end, align_up(offset, kBlockSize));
+  UDAX_CHECK(ops.zero_partial(change, image, offset, head_end));
+  UDAX_CHECK(ops.zero_partial(change, image, std::max(head_end, align_down(end, kBlockSize)), end));
+  return finish(ops, change, image, new_size);
+}
+
+Status punch(const Ops& ops, inode::Inode& inode, uint64_t offset, uint64_t end) {
+  BlockRange whole = covered(offset, end);
+  for (;;) {
     Change change(ops.table());
     UDAX_TRY(format::Inode * image, change.edit(inode));
-    if (first) {
-      const uint64_t head_end = std::min(end, align_up(offset, kBlockSize));
-      UDAX_CHECK(ops.zero_partial(change, *image, offset, head_end));
-      UDAX_CHECK(ops.zero_partial(change, *image, std::max(head_end, align_down(end, kBlockSize)), end));
+    if (!whole.empty()) {
+      // Splitting an extent may need a block: what frees space may take one of the reserve.
+      UDAX_TRY(whole.to,
+               extent::Editor(change.blocks(), *image, alloc::Purpose::kMustSucceed).remove(whole.from, whole.to));
     }
-    UDAX_TRY(const bool done, whole(change, *image));
-    if (done) UDAX_CHECK(finish(ops, change, *image, new_size));
+    const bool done = whole.empty();
+    if (done) UDAX_CHECK(finish_edges(ops, change, *image, offset, end, 0));
     UDAX_CHECK(change.commit());
     if (done) return {};
   }
 }
 
-Status punch(const Ops& ops, inode::Inode& inode, uint64_t offset, uint64_t end) {
-  BlockRange whole = covered(offset, end);
-  return clear(
-      ops, inode, offset, end,
-      [&whole](Change& change, format::Inode& image) -> Result<bool> {
-        if (whole.empty()) return true;
-        // Splitting an extent may need a block: what frees space may take one of the reserve.
-        UDAX_TRY(
-            whole.to,
-            extent::Editor(change.blocks(), image, alloc::Purpose::kMustSucceed).remove(whole.from, whole.to));
-        return whole.to == whole.from;
-      },
-      0);
-}
-
+/// Holes are filled before bytes are cleared: if room runs out nothing is lost.
 Status zero_range(const Ops& ops, inode::Inode& inode, uint64_t offset, uint64_t end, uint64_t new_size) {
+  BlockRange holes = touched(offset, end);
   BlockRange whole = covered(offset, end);
-  UDAX_CHECK(clear(
-      ops, inode, offset, end,
-      [&whole](Change& change, format::Inode& image) -> Result<bool> {
-        if (whole.empty()) return true;
-        UDAX_TRY(whole.from, extent::Editor(change.blocks(), image).set_unwritten(whole.from, whole.to, true));
-        return whole.from == whole.to;
-      },
-      0));
-  return allocate(ops, inode, touched(offset, end), new_size);
+  for (;;) {
+    Change change(ops.table());
+    UDAX_TRY(format::Inode * image, change.edit(inode));
+    UDAX_TRY(holes.from, fill_holes(change, *image, holes));
+    if (holes.empty() && !whole.empty() && !change.nearly_full()) {
+      UDAX_TRY(whole.from, extent::Editor(change.blocks(), *image).set_unwritten(whole.from, whole.to, true));
+    }
+    const bool done = holes.empty() && whole.empty();
+    if (done) UDAX_CHECK(finish_edges(ops, change, *image, offset, end, new_size));
+    UDAX_CHECK(change.commit());
+    if (done) return {};
+  }
 }
 
 }  // namespace
@@ -149,6 +147,7 @@ Status Filesystem::fallocate(OpenFile& file, uint32_t mode, uint64_t offset, uin
   if ((flags & format::kFlagImmutable) != 0) return Error::kPermission;
   if ((flags & format::kFlagAppend) != 0 && what != 0) return Error::kPermission;
   const uint64_t new_size = keep ? 0 : end;
+  UDAX_CHECK(ops.resume_truncate(inode));
   if (what == 0) {
     // What can never fit is refused before any of it is taken.
     const uint64_t wanted = length >> kBlockShift;

@@ -26,6 +26,8 @@ Result<Attr> Filesystem::link(Ino ino, Ino new_parent, std::string_view new_name
       parent->image().project_id != current.project_id) {
     return Error::kCrossDevice;  // as ext4 and xfs: a link must not leave the project
   }
+  // No orphan from here on: nothing would finish it after a crash.
+  UDAX_CHECK(ops.resume_truncate(*target));
   const format::TimeStamp t = now();
   Change change(ops.table());
   UDAX_TRY(format::Inode * dir_image, change.edit(*parent));

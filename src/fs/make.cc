@@ -6,6 +6,7 @@
 //
 // Locks: the parent's rwsem exclusive.
 #include <cstring>
+#include <new>
 
 #include "base/crc32c.h"
 #include "fs/acl.h"
@@ -85,9 +86,10 @@ Result<Ops::NewInode> Ops::inherit(const inode::Inode& parent, uint32_t mode, co
     with.mode = mode & ~(caller.umask & 0777U);
     return with;
   }
-  UDAX_TRY(Acl acl, Acl::parse(*stored));
-  with.mode = (mode & ~0777U) | acl.create_masq(mode & 0777U);
-  if (!acl.is_minimal()) with.access_acl = acl.serialize();
+  auto acl = Acl::parse(*stored);
+  if (!acl) return meta().corrupted("default ACL", dir.ino);
+  with.mode = (mode & ~0777U) | acl->create_masq(mode & 0777U);
+  if (!acl->is_minimal()) with.access_acl = acl->serialize();
   if (type == 0040000U) with.default_acl = std::move(*stored);
   return with;
 }
@@ -161,7 +163,7 @@ Result<inode::InodeRef> make_named(const Ops& ops, Ino parent_ino, std::string_v
 }  // namespace
 
 Result<Attr> Filesystem::make(Ino parent, std::string_view name, uint32_t mode, uint32_t rdev_major,
-                              uint32_t rdev_minor, const Caller& caller) {
+                              uint32_t rdev_minor, const Caller& caller) try {
   const uint32_t type = type_of(mode);
   if (type != 0100000U && type != 0040000U && type != 0010000U && type != 0140000U && type != 0020000U &&
       type != 0060000U) {
@@ -171,28 +173,34 @@ Result<Attr> Filesystem::make(Ino parent, std::string_view name, uint32_t mode, 
   UDAX_TRY(const inode::InodeRef ref,
            make_named(ops, parent, name, mode & 0177777U, {rdev_major, rdev_minor, {}}, caller, true));
   return to_attr(ref->snapshot());
+} catch (const std::bad_alloc&) {
+  return Error::kNoMemory;
 }
 
 Result<Attr> Filesystem::symlink(Ino parent, std::string_view name, std::string_view target,
-                                 const Caller& caller) {
+                                 const Caller& caller) try {
   if (target.empty()) return Error::kNotFound;  // symlink(2)
   if (target.size() > format::kSymlinkMax) return Error::kNameTooLong;
   if (target.find('\0') != std::string_view::npos) return Error::kInvalid;
   const Ops ops{*this};
   UDAX_TRY(const inode::InodeRef ref, make_named(ops, parent, name, 0120777U, {0, 0, target}, caller, true));
   return to_attr(ref->snapshot());
+} catch (const std::bad_alloc&) {
+  return Error::kNoMemory;
 }
 
 Result<OpenFilePtr> Filesystem::create(Ino parent, std::string_view name, uint32_t mode, uint32_t flags,
-                                       const Caller& caller, Attr* attr) {
+                                       const Caller& caller, Attr* attr) try {
   const Ops ops{*this};
   UDAX_TRY(inode::InodeRef ref, make_named(ops, parent, name, (mode & 07777U) | 0100000U, {}, caller, true));
   *attr = to_attr(ref->snapshot());
   return ops.make_open_file(std::move(ref), flags);
+} catch (const std::bad_alloc&) {
+  return Error::kNoMemory;
 }
 
 Result<OpenFilePtr> Filesystem::tmpfile(Ino parent_ino, uint32_t mode, uint32_t flags, const Caller& caller,
-                                        Attr* attr) {
+                                        Attr* attr) try {
   const Ops ops{*this};
   UDAX_CHECK(ops.check_writable());
   UDAX_TRY(const inode::InodeRef parent, ops.get_dir(parent_ino));
@@ -210,6 +218,8 @@ Result<OpenFilePtr> Filesystem::tmpfile(Ino parent_ino, uint32_t mode, uint32_t 
   UDAX_CHECK(ops.count_lookup(made.ino));
   *attr = to_attr(committed);
   return ops.make_open_file(std::move(ref), flags);
+} catch (const std::bad_alloc&) {
+  return Error::kNoMemory;
 }
 
 }  // namespace udax::fs

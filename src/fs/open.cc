@@ -5,6 +5,8 @@
 // Locks: open counts up with the inode's rwsem shared, so that an unlink (exclusive) sees every handle there is.
 #include <fcntl.h>
 
+#include <new>
+
 #include "base/log.h"
 #include "fs/ops.h"
 
@@ -17,12 +19,14 @@ OpenFile::OpenFile(Filesystem& fs, inode::InodeRef ref, uint32_t flags, bool dax
 
 OpenFile::~OpenFile() { fs_.release(*this); }
 
-OpenFilePtr Ops::make_open_file(inode::InodeRef ref, uint32_t flags) const {
+Result<OpenFilePtr> Ops::make_open_file(inode::InodeRef ref, uint32_t flags) const {
   const bool dax = effective_dax(ref->snapshot());
-  return OpenFilePtr(new OpenFile(fs, std::move(ref), flags, dax));
+  OpenFilePtr file(new (std::nothrow) OpenFile(fs, std::move(ref), flags, dax));
+  if (file == nullptr) return Error::kNoMemory;
+  return file;
 }
 
-Result<OpenFilePtr> Filesystem::open(Ino ino, uint32_t flags, bool kill_suidgid) {
+Result<OpenFilePtr> Filesystem::open(Ino ino, uint32_t flags, bool kill_suidgid) try {
   const Ops ops{*this};
   UDAX_TRY(inode::InodeRef ref, ops.get(ino));
   const bool writes = (flags & O_ACCMODE) != O_RDONLY;
@@ -51,6 +55,8 @@ Result<OpenFilePtr> Filesystem::open(Ino ino, uint32_t flags, bool kill_suidgid)
   const SharedLockGuard guard(ref->rwsem);
   if (ref->dead) return Error::kStale;
   return ops.make_open_file(ref.share(), flags);
+} catch (const std::bad_alloc&) {
+  return Error::kNoMemory;
 }
 
 void Filesystem::release(OpenFile& file) {

@@ -107,6 +107,9 @@ struct Ops {
   /// May entries of `dir` be made (removing = false) or removed? REQUIRES: its rwsem.
   [[nodiscard]] static Status check_dir_change(const inode::Inode& dir, bool removing);
 
+  /// One subdirectory less in `dir`. kCorrupted: it had none.
+  [[nodiscard]] Status drop_subdirectory(format::Inode& dir) const;
+
   /// Takes one name of `victim` away within `change`: link count, orphan slot or freeing. REQUIRES: its rwsem
   /// exclusive. Then commit_unlink; then, with the change destroyed, finish_unlink.
   enum class Fate : uint8_t { kStays, kFreed, kOrphaned, kToEvict };
@@ -118,6 +121,9 @@ struct Ops {
   [[nodiscard]] Status evict(inode::Inode& inode) const;
   /// Frees what lies behind the end of an orphaned, still linked file, and takes it off the orphans.
   [[nodiscard]] Status finish_truncate(inode::Inode& inode) const;
+  /// finish_truncate, if an earlier one was cut short: before the end moves over what that left behind it.
+  /// REQUIRES: rwsem exclusive.
+  [[nodiscard]] Status resume_truncate(inode::Inode& inode) const;
 
   /// Within `change`: everything but the inode itself goes. False: not all of it fitted; commit and go on.
   [[nodiscard]] Result<bool> remove_contents(Change& change, format::Inode& image) const;
@@ -164,7 +170,7 @@ struct Ops {
 
   void update_atime(inode::Inode& inode) const;
   [[nodiscard]] bool effective_dax(const format::Inode& image) const;
-  [[nodiscard]] OpenFilePtr make_open_file(inode::InodeRef ref, uint32_t flags) const;
+  [[nodiscard]] Result<OpenFilePtr> make_open_file(inode::InodeRef ref, uint32_t flags) const;
 };
 
 }  // namespace udax::fs

@@ -42,17 +42,34 @@ Status find_child(const Ops& ops, Side& side, bool must_exist) {
   return {};
 }
 
-/// Everything that can be refused. REQUIRES: parents locked, children found.
+/// What the children themselves can refuse. REQUIRES: parents and children locked.
+Status check_children(const Ops& ops, const Side& from, const Side& to, uint32_t flags) {
+  constexpr uint32_t kPinned = format::kFlagImmutable | format::kFlagAppend;
+  if ((from.child->image().flags & kPinned) != 0) return Error::kPermission;
+  if (to.child && (to.child->image().flags & kPinned) != 0) return Error::kPermission;
+  const auto leaves_project = [](const inode::Inode& child, const inode::Inode& dir) {
+    return (dir.image().flags & format::kFlagProjInherit) != 0 && dir.image().project_id != child.image().project_id;
+  };
+  const bool exchange = (flags & kRenameExchange) != 0;
+  if (from.dir.get() != to.dir.get() &&
+      (leaves_project(*from.child, *to.dir) || (exchange && leaves_project(*to.child, *from.dir)))) {
+    return Error::kCrossDevice;
+  }
+  if (!exchange && to.child && to.child->is_dir() &&
+      dir::Reader(ops.meta(), to.child->image()).entry_count() != 0) {
+    return Error::kNotEmpty;
+  }
+  return {};
+}
+
+/// What the parents can refuse, and the tree's shape. REQUIRES: parents locked, children found.
 Status check_sides(const Ops& ops, const Side& from, const Side& to, uint32_t flags) {
   const bool exchange = (flags & kRenameExchange) != 0;
-  constexpr uint32_t kPinned = format::kFlagImmutable | format::kFlagAppend;
   UDAX_CHECK(Ops::check_dir_change(*from.dir, true));
   UDAX_CHECK(Ops::check_dir_change(*to.dir, false));
   if (to.child) UDAX_CHECK(Ops::check_dir_change(*to.dir, true));
   if ((flags & kRenameNoReplace) != 0 && to.child) return Error::kExists;
   if (exchange && !to.child) return Error::kNotFound;
-  if ((from.child->image().flags & kPinned) != 0) return Error::kPermission;
-  if (to.child && (to.child->image().flags & kPinned) != 0) return Error::kPermission;
 
   if (from.child->is_dir()) {
     UDAX_TRY(const bool into_itself, is_above(ops, from.child->ino(), to.dir->ino()));
@@ -61,11 +78,6 @@ Status check_sides(const Ops& ops, const Side& from, const Side& to, uint32_t fl
   if (to.child && to.child->is_dir()) {
     UDAX_TRY(const bool onto_ancestor, is_above(ops, to.child->ino(), from.dir->ino()));
     if (onto_ancestor) return exchange ? Error::kInvalid : Error::kNotEmpty;
-  }
-  const uint32_t project = from.child->image().project_id;
-  if (from.dir.get() != to.dir.get() && (to.dir->image().flags & format::kFlagProjInherit) != 0 &&
-      to.dir->image().project_id != project) {
-    return Error::kCrossDevice;
   }
   if (exchange || !to.child) return {};
   if (from.child->is_dir() && !to.child->is_dir()) return Error::kNotDirectory;
@@ -99,12 +111,14 @@ struct Images {
   format::Inode* other = nullptr;  // exchanged with
 };
 
-void move_link(Images& images, bool cross, bool moved_is_dir, bool leaves_from) {
-  if (!cross || !moved_is_dir) return;
+Status move_link(const Ops& ops, Images& images, bool cross, bool moved_is_dir, bool leaves_from) {
+  if (!cross || !moved_is_dir) return {};
   format::Inode* loses = leaves_from ? images.from_dir : images.to_dir;
   format::Inode* gains = leaves_from ? images.to_dir : images.from_dir;
-  loses->nlink = loses->nlink - 1;
+  UDAX_CHECK(ops.drop_subdirectory(*loses));
+  if (gains->nlink >= format::kNlinkMax) return Error::kTooManyLinks;
   gains->nlink = gains->nlink + 1;
+  return {};
 }
 
 /// The transaction. REQUIRES: everything locked and checked.
@@ -130,19 +144,19 @@ Status commit_rename(const Ops& ops, Side& from, Side& to, uint32_t flags) {
     if (exchange) {
       UDAX_TRY(images.other, change.edit(*to.child));
       UDAX_CHECK(from_names.replace(from.name, {to.child->ino(), dirent_type(to.child->mode())}));
-      move_link(images, cross, to.child->is_dir(), false);
+      UDAX_CHECK(move_link(ops, images, cross, to.child->is_dir(), false));
       if (cross && to.child->is_dir()) images.other->parent = from.dir->ino().value;
       set_ctime(*images.other, t);
     } else {
       UDAX_CHECK(from_names.remove(from.name));
     }
-    move_link(images, cross, from.child->is_dir(), true);
+    UDAX_CHECK(move_link(ops, images, cross, from.child->is_dir(), true));
     if (cross && from.child->is_dir()) images.moved->parent = to.dir->ino().value;
     set_ctime(*images.moved, t);
     touch_modified(*images.from_dir, t);
     touch_modified(*images.to_dir, t);
     if (!exchange && to.child) {
-      if (to.child->is_dir()) images.to_dir->nlink = images.to_dir->nlink - 1;
+      if (to.child->is_dir()) UDAX_CHECK(ops.drop_subdirectory(*images.to_dir));
       UDAX_TRY(fate, ops.drop_link(change, *to.child, t));
       UDAX_CHECK(ops.commit_unlink(change, *to.child, fate));
     } else {
@@ -174,17 +188,14 @@ Status rename_locked(const Ops& ops, Side& from, Side& to, uint32_t flags) {
     return ops.meta().corrupted("directory that holds itself", from.dir->ino().value);
   }
   lock_children(locks, from.child.get(), to.child.get());
-  if ((flags & kRenameExchange) == 0 && to.child && to.child->is_dir() &&
-      dir::Reader(ops.meta(), to.child->image()).entry_count() != 0) {
-    return Error::kNotEmpty;
-  }
+  UDAX_CHECK(check_children(ops, from, to, flags));
   return commit_rename(ops, from, to, flags);
 }
 
 }  // namespace
 
 Status Filesystem::rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name,
-                          uint32_t flags) UDAX_NO_THREAD_SAFETY_ANALYSIS {  // rename_mutex: only if they differ
+                          uint32_t flags) {
   const Ops ops{*this};
   UDAX_CHECK(ops.check_writable());
   if ((flags & ~(kRenameNoReplace | kRenameExchange)) != 0 || flags == (kRenameNoReplace | kRenameExchange)) {
@@ -199,10 +210,8 @@ Status Filesystem::rename(Ino parent, std::string_view name, Ino new_parent, std
   UDAX_TRY(from.dir, ops.get_dir(parent));
   UDAX_TRY(to.dir, ops.get_dir(new_parent));
   if (parent == new_parent) return rename_locked(ops, from, to, flags);
-  rename_mutex_.lock();
-  const Status done = rename_locked(ops, from, to, flags);
-  rename_mutex_.unlock();
-  return done;
+  const LockGuard guard(rename_mutex_);
+  return rename_locked(ops, from, to, flags);
 }
 
 }  // namespace udax::fs

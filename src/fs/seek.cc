@@ -4,6 +4,7 @@
 //
 // Locks: rwsem and extent_lock shared.
 #include <algorithm>
+#include <new>
 
 #include "fs/ops.h"
 
@@ -28,10 +29,11 @@ Result<uint64_t> Filesystem::seek(OpenFile& file, uint64_t offset, bool data) {
   return size;  // the hole that follows every file
 }
 
-Result<std::vector<ExtentInfo>> Filesystem::extents(Ino ino, uint64_t offset, size_t count_max) {
+Result<std::vector<ExtentInfo>> Filesystem::extents(Ino ino, uint64_t offset, size_t count_max) try {
   const Ops ops{*this};
   UDAX_TRY(const inode::InodeRef ref, ops.get(ino));
   if (!ref->is_reg()) return Error::kInvalid;
+  if (offset > format::kFileSizeMax) return std::vector<ExtentInfo>();
   const SharedLockGuard guard(ref->rwsem);
   const SharedLockGuard extents(ref->extent_lock);
   std::vector<ExtentInfo> found;
@@ -43,6 +45,8 @@ Result<std::vector<ExtentInfo>> Filesystem::extents(Ino ino, uint64_t offset, si
                    return found.size() < count_max;
                  }));
   return found;
+} catch (const std::bad_alloc&) {
+  return Error::kNoMemory;
 }
 
 }  // namespace udax::fs

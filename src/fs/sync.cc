@@ -8,6 +8,11 @@
 namespace udax::fs {
 
 Status Ops::flush_data(inode::Inode& inode) const {
+  // What could not be journaled may not be in place: nothing may be promised any more.
+  if (fs.journal_->failed()) return Error::kIo;
+  if (medium().granularity() != media::Granularity::kPage) return {};
+  // Without it a second fsync would return while the first is still at what it took.
+  const LockGuard guard(dirty_data().flushing(inode.ino()));
   if (!inode.data_dirty.exchange(false, std::memory_order_acq_rel)) return {};
   for (const DirtyData::Range& range : dirty_data().take(inode.ino())) {
     medium().flush(range.start, range.end - range.start);

@@ -4,7 +4,8 @@
 //
 // Persistence: the size changes in the first transaction, together with the first blocks that go. If not all go in
 // it, the inode is among the orphans until they are gone, and a mount after a crash finishes: a block behind the end
-// must not come back to sight when the file grows.
+// must not come back to sight when the file grows. Where an error stops it half-way, it is taken up again before the
+// file grows (resume_truncate).
 // Growing makes zeroes of what follows the old end in its block first.
 //
 // Locks: rwsem exclusive, then invalidate_lock exclusive while blocks go; every mapper lets go of the range first.
@@ -33,6 +34,7 @@ Status cut(const Ops& ops, inode::Inode& inode, FileBlock keep, const Also& firs
     }
     UDAX_CHECK(change.commit());
     inode.orphan = orphan;
+    inode.cut_short = !done;
     if (done) return {};
     to = left;
   }
@@ -42,14 +44,16 @@ Status cut(const Ops& ops, inode::Inode& inode, FileBlock keep, const Also& firs
 
 Status Ops::resize(inode::Inode& inode, uint64_t size, const Also& also) const {
   const uint64_t old_size = inode.image().size;
-  if (size >= old_size) {
+  if (size > old_size) {
+    UDAX_CHECK(resume_truncate(inode));
     Change change(table());
     UDAX_TRY(format::Inode * image, change.edit(inode));
-    if (size > old_size) UDAX_CHECK(zero_tail(change, *image, old_size));
+    UDAX_CHECK(zero_tail(change, *image, old_size));
     image->size = size;
     UDAX_CHECK(also(change, *image));
     return change.commit();
   }
+  // The same size, too: what was allocated behind the end goes.
   const LockGuard guard(inode.invalidate_lock);
   mappers().invalidate(inode.ino(), {align_down(size, kBlockSize), ~uint64_t{0}});
   return cut(*this, inode, FileBlock(blocks_for(size)), [&](Change& change, format::Inode& image) -> Status {
@@ -58,7 +62,13 @@ Status Ops::resize(inode::Inode& inode, uint64_t size, const Also& also) const {
   });
 }
 
+Status Ops::resume_truncate(inode::Inode& inode) const {
+  if (!inode.cut_short && !(inode.orphan && inode.image().nlink != 0)) return {};
+  return finish_truncate(inode);
+}
+
 Status Ops::finish_truncate(inode::Inode& inode) const {
+  const LockGuard guard(inode.invalidate_lock);
   return cut(*this, inode, FileBlock(blocks_for(inode.image().size)), {});
 }
 

@@ -13,6 +13,7 @@
 //
 // Locks: the directory's rwsem, then the victim's, exclusive.
 #include "base/log.h"
+#include "fs/dirty_data.h"
 #include "fs/ops.h"
 #include "inode/xattr_store.h"
 
@@ -44,6 +45,24 @@ Result<bool> Ops::remove_contents(Change& change, format::Inode& image) const {
   return freed.error();
 }
 
+Status Ops::drop_subdirectory(format::Inode& dir) const {
+  if (dir.nlink <= 2) return meta().corrupted("link count of a directory with subdirectories", dir.ino);
+  dir.nlink = dir.nlink - 1;
+  return {};
+}
+
+namespace {
+
+/// Whether all that `image` owns surely goes in one transaction: it lies in few groups.
+bool goes_at_once(const format::Inode& image) {
+  constexpr uint64_t kBlocksAnywhere = 8;  // each in another group, at worst
+  if (image.block_count <= kBlocksAnywhere) return true;
+  return image.payload_kind != format::kPayloadExtentTree && image.xattr_block == 0 &&
+         image.block_count <= format::kGroupBlocks;
+}
+
+}  // namespace
+
 Result<Ops::Fate> Ops::drop_link(Change& change, inode::Inode& victim, format::TimeStamp t) const {
   UDAX_TRY(format::Inode * image, change.edit(victim));
   const bool is_dir = victim.is_dir();
@@ -53,14 +72,21 @@ Result<Ops::Fate> Ops::drop_link(Change& change, inode::Inode& victim, format::T
   if (image->nlink != 0) return Fate::kStays;
   if (is_dir) touch_modified(*image, t);
   if (victim.open_count.load() != 0) {
-    UDAX_CHECK(change.tx().add_orphan(victim.ino()));
+    if (!victim.orphan) UDAX_CHECK(change.tx().add_orphan(victim.ino()));
     return Fate::kOrphaned;
+  }
+  // What may not go at once is made an orphan first: a transaction full of groups may have none with room for the slot.
+  bool orphan = victim.orphan;
+  if (!orphan && !goes_at_once(*image)) {
+    UDAX_CHECK(change.tx().add_orphan(victim.ino()));
+    orphan = true;
   }
   UDAX_TRY(const bool gone, remove_contents(change, *image));
   if (!gone) {
-    UDAX_CHECK(change.tx().add_orphan(victim.ino()));
+    if (!orphan) UDAX_CHECK(change.tx().add_orphan(victim.ino()));
     return Fate::kToEvict;
   }
+  if (orphan) UDAX_CHECK(change.tx().remove_orphan(victim.ino()));
   // Before the commit that frees it: nobody may be given the number while the kernel still knows it.
   table().hold_number(victim.ino());
   if (const Status freed = change.free(victim, *image); !freed) {
@@ -80,7 +106,11 @@ void Ops::finish_unlink(inode::Inode& victim, Fate fate) const {
   switch (fate) {
     case Fate::kStays: break;
     case Fate::kOrphaned: victim.orphan = true; break;
-    case Fate::kFreed: cache().mark_dead(victim); break;
+    case Fate::kFreed:
+      victim.orphan = false;
+      if (victim.data_dirty.load()) dirty_data().forget(victim.ino());
+      cache().mark_dead(victim);
+      break;
     case Fate::kToEvict:
       victim.orphan = true;
       if (const Status done = evict(victim); !done) {
@@ -105,6 +135,7 @@ Status Ops::evict(inode::Inode& inode) const {
         return freed;
       }
       inode.orphan = false;
+      if (inode.data_dirty.load()) dirty_data().forget(inode.ino());
       cache().mark_dead(inode);
       return {};
     }
@@ -140,7 +171,7 @@ Status remove_name(const Ops& ops, Ino parent_ino, std::string_view name, bool d
     UDAX_TRY(format::Inode * dir_image, change.edit(*parent));
     UDAX_CHECK(dir::Editor(change.blocks(), *dir_image, alloc::Purpose::kMustSucceed).remove(name));
     touch_modified(*dir_image, t);
-    if (directory) dir_image->nlink = dir_image->nlink - 1;
+    if (directory) UDAX_CHECK(ops.drop_subdirectory(*dir_image));
     UDAX_TRY(fate, ops.drop_link(change, *victim, t));
     UDAX_CHECK(ops.commit_unlink(change, *victim, fate));
   }

@@ -102,7 +102,10 @@ Result<uint64_t> write_piece(Step& s, uint64_t offset, std::span<const std::byte
     count = run.count;
   }
   const uint64_t size = std::min<uint64_t>(data.size(), count * kBlockSize - in_block);
-  if (m.is_data()) {
+  if (m.is_data() && offset + size > s.image.size) {
+    // Durable before the size that shows them: what they replace was cut off once.
+    s.ops.medium().store_nt(offset_of(device) + in_block, data.data(), size);
+  } else if (m.is_data()) {
     s.ops.store_data(s.inode, offset_of(device) + in_block, data.data(), size);
   } else {
     fill_blocks(s.ops.medium(), at, device, offset, data.data(), size);
@@ -156,15 +159,19 @@ Result<bool> overwrite(const Ops& ops, inode::Inode& inode, uint64_t offset, std
   if (end > image.size) return false;
   const extent::Reader map(ops.meta(), image);
   // First all lookups, then the bytes: a write that turns out to need more starts over under the exclusive lock.
-  for (uint64_t at = offset; at < end;) {
-    const FileBlock block(at >> kBlockShift);
-    UDAX_TRY(const extent::Mapping m, map.lookup(block, blocks_for(end) - block.value));
-    if (!m.is_data()) return false;
-    at = m.end().value << kBlockShift;
+  const FileBlock first(offset >> kBlockShift);
+  const FileBlock last(blocks_for(end));
+  UDAX_TRY(extent::Mapping m, map.lookup(first, last - first));
+  if (!m.is_data()) return false;
+  for (extent::Mapping next = m; next.end() < last;) {
+    UDAX_TRY(next, map.lookup(next.end(), last - next.end()));
+    if (!next.is_data()) return false;
   }
   for (uint64_t at = offset; at < end;) {
     const FileBlock block(at >> kBlockShift);
-    UDAX_TRY(const extent::Mapping m, map.lookup(block, blocks_for(end) - block.value));
+    if (block >= m.end()) {
+      UDAX_TRY(m, map.lookup(block, last - block));
+    }
     const uint64_t run_end = std::min(end, m.end().value << kBlockShift);
     ops.store_data(inode, offset_of(m.device) + (at & (kBlockSize - 1)), data.data() + (at - offset),
                    run_end - at);
@@ -174,15 +181,22 @@ Result<bool> overwrite(const Ops& ops, inode::Inode& inode, uint64_t offset, std
   return true;
 }
 
-/// mtime and ctime, if the tick has moved on.
-Status touch_after_overwrite(const Ops& ops, inode::Inode& inode) {
+/// mtime and ctime, if the tick has moved on since `before`.
+Status touch_after_overwrite(const Ops& ops, inode::Inode& inode, const format::Inode& before) {
   const format::TimeStamp t = now();
-  const Attr a = to_attr(inode.snapshot());
+  const Attr a = to_attr(before);
   if (a.mtime == t && a.ctime == t) return {};
   Change change(ops.table());
   UDAX_TRY(format::Inode * image, change.edit(inode));
   touch_modified(*image, t);
   return change.commit();
+}
+
+/// What a handle cannot do whatever it was opened for: the flag may be younger than the handle.
+Status check_pinned(const format::Inode& image, bool append, uint64_t offset) {
+  if ((image.flags & format::kFlagImmutable) != 0) return Error::kPermission;
+  if ((image.flags & format::kFlagAppend) != 0 && !append && offset < image.size) return Error::kPermission;
+  return {};
 }
 
 }  // namespace
@@ -217,16 +231,20 @@ Result<uint64_t> Filesystem::write(OpenFile& file, uint64_t offset, std::span<co
   if (!append) {
     if (offset > format::kFileSizeMax || data.size() > format::kFileSizeMax - offset) return Error::kFileTooBig;
     const SharedLockGuard guard(inode.rwsem);
-    UDAX_TRY(const bool privileged, ops.has_privileges(inode.image(), kill_suidgid));
+    const format::Inode image = inode.snapshot();
+    UDAX_CHECK(check_pinned(image, append, offset));
+    UDAX_TRY(const bool privileged, ops.has_privileges(image, kill_suidgid));
     if (!privileged) {
       UDAX_TRY(const bool done, overwrite(ops, inode, offset, data));
       if (done) {
-        UDAX_CHECK(touch_after_overwrite(ops, inode));
+        UDAX_CHECK(touch_after_overwrite(ops, inode, image));
         return data.size();
       }
     }
   }
   const LockGuard guard(inode.rwsem);
+  UDAX_CHECK(check_pinned(inode.image(), append, offset));
+  UDAX_CHECK(ops.resume_truncate(inode));
   if (append) {
     offset = inode.image().size;
     if (data.size() > format::kFileSizeMax - offset) return Error::kFileTooBig;

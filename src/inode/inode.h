@@ -5,7 +5,7 @@
 // Lock order (docs/locking.md): rwsem -> invalidate_lock -> extent_lock -> image_lock; several inodes' rwsems as
 // fs/lock_set.h says.
 //
-// The committed image is replaced as a whole after a commit, under image_lock. To read it: hold rwsem (either way)
+// The committed image is replaced as a whole after a commit, under image_lock. To read it: hold rwsem (see image())
 // or take a copy by snapshot(). The extent root inside it (payload, block_count) is further guarded by
 // extent_lock: page faults change extents under invalidate_lock shared, without rwsem.
 #pragma once
@@ -22,7 +22,7 @@ namespace udax::inode {
 class Inode {
  public:
   Inode(Ino ino, uint64_t slot_offset, const format::Inode& image)
-      : ino_(ino), slot_offset_(slot_offset), image_(image) {}
+      : ino_(ino), slot_offset_(slot_offset), type_(image.mode & 0170000U), image_(image) {}
   Inode(const Inode&) = delete;
   Inode& operator=(const Inode&) = delete;
 
@@ -41,7 +41,8 @@ class Inode {
     const LockGuard guard(image_lock_);
     return image_;
   }
-  /// The committed image in place. The caller holds rwsem, or extent_lock for the extent root.
+  /// The committed image in place. The caller holds rwsem exclusive, or extent_lock; for what is no regular file
+  /// rwsem shared will do (of a regular file, reads and writes under rwsem shared change times).
   [[nodiscard]] const format::Inode& image() const { return image_; }
   /// Takes over the image that was just committed. The caller holds rwsem or extent_lock exclusive.
   void publish(const format::Inode& committed) {
@@ -50,9 +51,9 @@ class Inode {
   }
 
   [[nodiscard]] uint32_t mode() const { return image_.mode; }
-  [[nodiscard]] bool is_dir() const { return (image_.mode & 0170000U) == 0040000U; }
-  [[nodiscard]] bool is_reg() const { return (image_.mode & 0170000U) == 0100000U; }
-  [[nodiscard]] bool is_symlink() const { return (image_.mode & 0170000U) == 0120000U; }
+  [[nodiscard]] bool is_dir() const { return type_ == 0040000U; }
+  [[nodiscard]] bool is_reg() const { return type_ == 0100000U; }
+  [[nodiscard]] bool is_symlink() const { return type_ == 0120000U; }
 
   /// Open handles. Changed under rwsem (shared is enough to add one; to find none: exclusive).
   std::atomic<uint32_t> open_count{0};
@@ -60,6 +61,8 @@ class Inode {
   std::atomic<bool> dead{false};
   /// It stands in an orphan slot. Guarded by rwsem.
   bool orphan = false;
+  /// Cutting its end off has failed half-way: blocks with old bytes are left behind the end. Guarded by rwsem.
+  bool cut_short = false;
   /// Data written since the last fsync that the medium still holds back; see fs/file_sync.cc.
   std::atomic<bool> data_dirty{false};
 
@@ -67,6 +70,7 @@ class Inode {
   friend class InodeCache;
   const Ino ino_;
   const uint64_t slot_offset_;
+  const uint32_t type_;  // S_IFMT of the mode: never changes
   mutable SpinLock image_lock_;
   format::Inode image_;
   // Cache state, guarded by the shard's lock.

@@ -7,6 +7,8 @@
 // kernel says that the caller lacks CAP_FSETID; file capabilities go in each of these cases.
 //
 // Locks: the inode's rwsem, exclusive for changes. getattr takes none but the image's.
+#include <new>
+
 #include "fs/acl.h"
 #include "fs/ops.h"
 #include "inode/xattr_store.h"
@@ -39,9 +41,10 @@ Status chmod_acl(const journal::MetaStore& meta, Change& change, format::Inode& 
   const inode::XattrName name{format::kXattrAclAccess, {}};
   const auto stored = inode::xattr_get(meta, image, name);
   if (!stored) return stored.error() == Error::kNoData ? Status() : Status(stored.error());
-  UDAX_TRY(Acl acl, Acl::parse(*stored));
-  acl.chmod(mode);
-  return inode::xattr_set(change.blocks(), image, name, acl.serialize(), inode::XattrSetMode::kEither);
+  auto acl = Acl::parse(*stored);
+  if (!acl) return meta.corrupted("access ACL", image.ino);
+  acl->chmod(mode);
+  return inode::xattr_set(change.blocks(), image, name, acl->serialize(), inode::XattrSetMode::kEither);
 }
 
 }  // namespace
@@ -65,9 +68,11 @@ Result<Attr> Filesystem::getattr(Ino ino) {
 
 namespace {
 
-/// All but the size. REQUIRES: rwsem exclusive.
-Status apply(const Ops& ops, Change& change, format::Inode& image, const SetAttr& s, format::TimeStamp t) {
+/// All but the size; `resized`: that it changes. REQUIRES: rwsem exclusive.
+Status apply(const Ops& ops, Change& change, format::Inode& image, const SetAttr& s, bool resized,
+             format::TimeStamp t) {
   const bool is_dir = type_of(image.mode) == 0040000U;
+  const uint16_t old_mode = image.mode;
   if (s.uid || s.gid) {
     if (!is_dir) UDAX_CHECK(ops.kill_privileges(change, image, true));
     if (s.uid) image.uid = *s.uid;
@@ -84,13 +89,16 @@ Status apply(const Ops& ops, Change& change, format::Inode& image, const SetAttr
   } else if (s.atime) {
     set_atime(image, *s.atime);
   }
-  if (s.size) set_mtime(image, t);
+  if (resized) set_mtime(image, t);
   if (s.mtime_now) {
     set_mtime(image, t);
   } else if (s.mtime) {
     set_mtime(image, *s.mtime);
   }
-  set_ctime(image, s.ctime.value_or(t));
+  // truncate(2) to the size that a file has changes nothing.
+  const bool only_size = s.size && !s.mode && !s.uid && !s.gid && !s.atime && !s.mtime && !s.ctime && !s.atime_now &&
+                         !s.mtime_now && image.mode == old_mode;
+  if (resized || !only_size) set_ctime(image, s.ctime.value_or(t));
   return {};
 }
 
@@ -113,7 +121,7 @@ Status check_setattr(const format::Inode& image, const SetAttr& s) {
 
 }  // namespace
 
-Result<Attr> Filesystem::setattr(Ino ino, const SetAttr& s, const Caller& /*caller*/) {
+Result<Attr> Filesystem::setattr(Ino ino, const SetAttr& s, const Caller& /*caller*/) try {
   const Ops ops{*this};
   UDAX_CHECK(ops.check_writable());
   UDAX_TRY(const inode::InodeRef ref, ops.get(ino));
@@ -121,7 +129,8 @@ Result<Attr> Filesystem::setattr(Ino ino, const SetAttr& s, const Caller& /*call
   if (ref->dead) return Error::kStale;
   UDAX_CHECK(check_setattr(ref->image(), s));
   const format::TimeStamp t = now();
-  const auto also = [&](Change& change, format::Inode& image) { return apply(ops, change, image, s, t); };
+  const bool resized = s.size && *s.size != ref->image().size;
+  const auto also = [&](Change& change, format::Inode& image) { return apply(ops, change, image, s, resized, t); };
   if (s.size) {
     UDAX_CHECK(ops.resize(*ref, *s.size, also));
   } else {
@@ -131,6 +140,8 @@ Result<Attr> Filesystem::setattr(Ino ino, const SetAttr& s, const Caller& /*call
     UDAX_CHECK(change.commit());
   }
   return to_attr(ref->snapshot());
+} catch (const std::bad_alloc&) {
+  return Error::kNoMemory;
 }
 
 Status Filesystem::set_flags(Ino ino, uint32_t flags, uint32_t mask, std::optional<uint32_t> project_id,
@@ -153,9 +164,12 @@ Status Filesystem::set_flags(Ino ino, uint32_t flags, uint32_t mask, std::option
   if (type != 0040000U && (flags & (format::kFlagDirSync | format::kFlagProjInherit)) != 0) {
     return Error::kNotSupported;
   }
+  // As the kernel's: whoever cannot write to it cannot change how it is treated either.
+  const bool stays_immutable = (current.flags & wanted & format::kFlagImmutable) != 0;
   const bool new_project = project_id && *project_id != current.project_id;
   if (new_project && !caller.is_root()) return Error::kPermission;
   if (changed == 0 && !new_project) return {};
+  if (stays_immutable) return Error::kPermission;
   Change change(ops.table());
   UDAX_TRY(format::Inode * image, change.edit(*ref));
   image->flags = wanted;

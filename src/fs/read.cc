@@ -4,7 +4,10 @@
 //
 // Holes and unwritten extents read as zeroes. Locks: rwsem and extent_lock shared until the sink has returned, so
 // the pieces stay what they are.
+#include <fcntl.h>
+
 #include <algorithm>
+#include <new>
 #include <vector>
 
 #include "fs/ops.h"
@@ -66,22 +69,32 @@ bool atime_is_due(const format::Inode& image, AtimeMode mode, format::TimeStamp 
   return a.atime <= a.mtime || a.atime <= a.ctime || t.seconds - a.atime.seconds >= kDaySeconds;
 }
 
-}  // namespace
-
-void Ops::update_atime(inode::Inode& inode) const {
-  if (fs.read_only() || inode.dead) return;
-  const format::TimeStamp t = now();
-  if (!atime_is_due(inode.snapshot(), fs.options_.atime, t)) return;
-  const SharedLockGuard guard(inode.rwsem);
+/// REQUIRES: rwsem, exclusive unless `inode` is a regular file (see inode::Inode::image()).
+void store_atime(const Ops& ops, inode::Inode& inode, format::TimeStamp t) {
   if (inode.dead) return;
-  Change change(table());
+  Change change(ops.table());
   const auto image = change.edit(inode);
   if (!image) return;  // a time of reading is not worth an error
   set_atime(**image, t);
   static_cast<void>(change.commit());
 }
 
-Status Filesystem::read(OpenFile& file, uint64_t offset, uint64_t size, const ReadSink& sink) {
+}  // namespace
+
+void Ops::update_atime(inode::Inode& inode) const {
+  if (fs.read_only() || inode.dead) return;
+  const format::TimeStamp t = now();
+  if (!atime_is_due(inode.snapshot(), fs.options_.atime, t)) return;
+  if (!inode.is_reg()) {
+    const LockGuard guard(inode.rwsem);
+    store_atime(*this, inode, t);
+  } else {
+    const SharedLockGuard guard(inode.rwsem);
+    store_atime(*this, inode, t);
+  }
+}
+
+Status Filesystem::read(OpenFile& file, uint64_t offset, uint64_t size, const ReadSink& sink) try {
   const Ops ops{*this};
   inode::Inode& inode = file.inode();
   if (inode.is_dir()) return Error::kIsDirectory;
@@ -97,8 +110,10 @@ Status Filesystem::read(OpenFile& file, uint64_t offset, uint64_t size, const Re
     UDAX_CHECK(gather(ops, image, offset, size, pieces));
     UDAX_CHECK(sink(pieces, size));
   }
-  ops.update_atime(inode);
+  if ((file.flags() & O_NOATIME) == 0) ops.update_atime(inode);
   return {};
+} catch (const std::bad_alloc&) {
+  return Error::kNoMemory;
 }
 
 }  // namespace udax::fs

@@ -4,10 +4,11 @@
 // in step: an access ACL sets the mode's bits, and one that says no more than the mode is not stored.
 //
 // Locks: the inode's rwsem, shared to read, exclusive to change.
-#include "inode/xattr_store.h"
+#include <new>
 
 #include "fs/acl.h"
 #include "fs/ops.h"
+#include "inode/xattr_store.h"
 
 namespace udax::fs {
 namespace {
@@ -59,8 +60,9 @@ Result<std::vector<std::byte>> Filesystem::getxattr(Ino ino, std::string_view na
   UDAX_TRY(const inode::XattrName parsed, inode::parse_xattr_name(name));
   UDAX_TRY(const inode::InodeRef ref, ops.get(ino));
   const SharedLockGuard guard(ref->rwsem);
-  if (ref->image().xattr_block == 0) return Error::kNoData;
-  return inode::xattr_get(ops.meta(), ref->image(), parsed);
+  const format::Inode image = ref->snapshot();
+  if (image.xattr_block == 0) return Error::kNoData;
+  return inode::xattr_get(ops.meta(), image, parsed);
 }
 
 Result<std::string> Filesystem::listxattr(Ino ino, const Caller& caller) {
@@ -68,7 +70,8 @@ Result<std::string> Filesystem::listxattr(Ino ino, const Caller& caller) {
   UDAX_TRY(const inode::InodeRef ref, ops.get(ino));
   const SharedLockGuard guard(ref->rwsem);
   std::string names;
-  UDAX_CHECK(inode::xattr_list(ops.meta(), ref->image(), [&](const inode::XattrName& name) {
+  const format::Inode image = ref->snapshot();
+  UDAX_CHECK(inode::xattr_list(ops.meta(), image, [&](const inode::XattrName& name) {
     if (name.name_space == format::kXattrTrusted && !caller.is_root()) return;
     names += inode::full_xattr_name(name);
     names += '\0';
@@ -77,7 +80,7 @@ Result<std::string> Filesystem::listxattr(Ino ino, const Caller& caller) {
 }
 
 Status Filesystem::setxattr(Ino ino, std::string_view name, std::span<const std::byte> value, uint32_t flags,
-                            bool kill_sgid, const Caller& /*caller*/) {
+                            bool kill_sgid, const Caller& /*caller*/) try {
   const Ops ops{*this};
   if ((flags & ~(kXattrCreate | kXattrReplace)) != 0) return Error::kInvalid;
   UDAX_TRY(const inode::XattrName parsed, inode::parse_xattr_name(name));
@@ -96,6 +99,8 @@ Status Filesystem::setxattr(Ino ino, std::string_view name, std::span<const std:
   }
   set_ctime(*image, now());
   return change.commit();
+} catch (const std::bad_alloc&) {
+  return Error::kNoMemory;
 }
 
 Status Filesystem::removexattr(Ino ino, std::string_view name, const Caller& /*caller*/) {
@@ -106,7 +111,10 @@ Status Filesystem::removexattr(Ino ino, std::string_view name, const Caller& /*c
   UDAX_CHECK(check_change(*ref));
   Change change(ops.table());
   UDAX_TRY(format::Inode * image, change.edit(*ref));
-  UDAX_CHECK(inode::xattr_remove(change.blocks(), *image, parsed));
+  const Status removed = inode::xattr_remove(change.blocks(), *image, parsed);
+  // An ACL that says no more than the mode is not stored, so that its absence is no error.
+  if (!removed && removed.error() == Error::kNoData && is_acl(parsed)) return {};
+  UDAX_CHECK(removed);
   set_ctime(*image, now());
   return change.commit();
 }

@@ -24,7 +24,6 @@ struct Collected {
   bool sync = false;
   bool dirsync = false;
   bool allow_other = false;
-  std::string fsname;
 };
 
 class Failure {
@@ -124,7 +123,7 @@ std::optional<Status> take_value(Collected& c, std::string_view key, std::string
   }
   if (key == "fsname") {
     if (value.empty()) return fail("option 'fsname=': a name is needed");
-    c.fsname = value;
+    o.fsname = value;
     return Status();
   }
   if (key == "subtype") {
@@ -168,7 +167,6 @@ void finish(Collected& c) {
   Options& o = c.options;
   auto& to = o.mount_options;
   to.push_back("subtype=udaxfs");
-  to.push_back("fsname=" + (c.fsname.empty() ? o.pool : c.fsname));
   to.push_back("default_permissions");
   if (c.allow_other) to.push_back("allow_other");
   to.push_back(o.fs.read_only ? "ro" : "rw");

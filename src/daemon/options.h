@@ -23,8 +23,9 @@ struct Options {
   Action action = Action::kMount;
   std::string pool;        // as given
   std::string mountpoint;  // as given
+  std::string fsname;      // what mount(8) shows as the source; empty: the pool's path
   fs::MountOptions fs;
-  std::vector<std::string> mount_options;  // for the kernel's mount
+  std::vector<std::string> mount_options;  // for the kernel's mount, all but fsname
   bool foreground = false;
   uint32_t threads = 4;
   uint64_t entry_timeout_ns = kTimeoutDefaultNs;

@@ -78,6 +78,7 @@ fuse::SessionOptions session_options(const Options& options) {
   fuse::SessionOptions s;
   s.mountpoint = options.mountpoint;
   s.mount_options = options.mount_options;
+  s.mount_options.push_back("fsname=" + (options.fsname.empty() ? options.pool : options.fsname));
   s.threads = options.threads;
   s.dispatcher.entry_timeout_ns = options.entry_timeout_ns;
   s.dispatcher.attr_timeout_ns = options.attr_timeout_ns;
@@ -102,6 +103,10 @@ int serve(const Options& options, Background& background) {
   if (signals.fd() < 0) return background.fail(kExitSystem, std::string("signalfd: ") + std::strerror(errno));
   raise_file_limit();
   std::string why;
+  // First of all: a mount replays the journal and marks it live; a mount point that is wrong must not lead to that.
+  if (const Status fit = fuse::KernelMount::check(options.mountpoint, &why); !fit) {
+    return background.fail(status_of(fit.error()), why);
+  }
   auto medium = open_pool(options.pool, options.fs.read_only, &why);
   if (!medium) return background.fail(status_of(medium.error()), sentence_or(why, medium.error()));
   media::PoolMedium& pool = **medium;

@@ -144,13 +144,18 @@ Status run_fusermount(const std::string& mountpoint, bool detach) {
 KernelMount::KernelMount(void* session, std::string mountpoint)
     : session_(session), mountpoint_(std::move(mountpoint)) {}
 
-Result<std::unique_ptr<KernelMount>> KernelMount::mount(const std::string& mountpoint,
-                                                        const std::vector<std::string>& options, std::string* why) {
+Status KernelMount::check(const std::string& mountpoint, std::string* why) {
   UDAX_CHECK(check_mountpoint(mountpoint, why));
   UDAX_CHECK(check_device(why));
   if (::geteuid() != 0 && !can_execute_fusermount()) {
-    return fail(why, Error::kNotFound, "fusermount3 not found: install the package fuse3, or mount as root").error();
+    return fail(why, Error::kNotFound, "fusermount3 not found: install the package fuse3, or mount as root");
   }
+  return {};
+}
+
+Result<std::unique_ptr<KernelMount>> KernelMount::mount(const std::string& mountpoint,
+                                                        const std::vector<std::string>& options, std::string* why) {
+  UDAX_CHECK(check(mountpoint, why));
   std::string said;
   const Listening listening(&said);
   std::string program = "udaxfs";

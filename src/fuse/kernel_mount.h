@@ -22,6 +22,8 @@ class KernelMount {
   [[nodiscard]] static Result<std::unique_ptr<KernelMount>> mount(const std::string& mountpoint,
                                                                  const std::vector<std::string>& options,
                                                                  std::string* why);
+  /// The checks alone, for those who want to know before they touch anything. Errors as mount()'s.
+  [[nodiscard]] static Status check(const std::string& mountpoint, std::string* why);
   /// Closes the descriptor; unmounts if that has not happened.
   ~KernelMount();
   KernelMount(const KernelMount&) = delete;

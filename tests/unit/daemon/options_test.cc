@@ -47,7 +47,7 @@ TEST_F(OptionsTest, Defaults) {
   EXPECT_EQ(o.entry_timeout_ns, 86'400'000'000'000U);
   EXPECT_THAT(o.mount_options, Contains("default_permissions"));
   EXPECT_THAT(o.mount_options, Contains("subtype=udaxfs"));
-  EXPECT_THAT(o.mount_options, Contains("fsname=/pool"));
+  EXPECT_EQ(o.fsname, "");
   EXPECT_THAT(o.mount_options, Contains("allow_other"));
   EXPECT_THAT(o.mount_options, Contains("suid"));
   EXPECT_THAT(o.mount_options, Contains("dev"));
@@ -96,7 +96,7 @@ TEST_F(OptionsTest, EveryOption) {
   EXPECT_EQ(o.attr_timeout_ns, 1'500'000'000U);
   EXPECT_EQ(o.negative_timeout_ns, 250'000'000U);
   EXPECT_EQ(o.log_level, LogLevel::kWarning);
-  EXPECT_THAT(o.mount_options, Contains("fsname=a b"));
+  EXPECT_EQ(o.fsname, "a b");
   EXPECT_THAT(o.mount_options, Contains("ro"));
   EXPECT_THAT(o.mount_options, Not(Contains("allow_other")));
   EXPECT_EQ(good({"/p", "/m", "-o", "dax"}).fs.dax, fs::DaxMode::kAlways);

@@ -15,6 +15,7 @@ constexpr uint64_t kNoWish = ~uint64_t{0};
 constexpr uint64_t kUnlimited = std::numeric_limits<uint64_t>::max();
 constexpr uint64_t kGroupsNear = 8;      // groups looked at for something better than what is sure to be there
 constexpr uint64_t kGroupsAligned = 64;  // and for whole regions behind a fitting end of another
+constexpr uint64_t kGrowing = 32;        // blocks: a file whose first write is of 128 KiB may well grow past 2 MiB
 
 }  // namespace
 
@@ -47,6 +48,7 @@ Placement::Placement(GroupTable& table, Favourites& favourites, const GroupBudge
   const uint64_t in_region = wish ? request.file_block % kRegionBlocks : 0;
   lead_ = (kRegionBlocks - in_region) % kRegionBlocks;
   large_ = count_ >= lead_ + kRegionBlocks;
+  growing_ = wish && !metadata_ && !large_ && in_region == 0 && count_ >= kGrowing;
   goal_group_ = goal_.value / kGroupBlocks;
   goal_is_congruent_ = goal_ != kNoBlock && goal_.value % kRegionBlocks == in_region;
   from_border_ = wish && !metadata_;
@@ -136,6 +138,7 @@ bool Placement::search_budget() {
 bool Placement::try_cheap() {
   if (goal_ != kNoBlock && !large_ && attempt(goal_group_, Fit::kExtend, count_min_)) return true;
   if (large_ || budget_.full()) return false;
+  if (growing_ && wholes_abound() && search_unshared(table_.with_whole(), Fit::kWhole, count_min_)) return true;
   return search_unshared(table_.with_broken(), Fit::kBroken, (count_ + 7) / 8);
 }
 
@@ -149,9 +152,13 @@ void Placement::try_rest() {
   }
 }
 
+bool Placement::wholes_abound() const {
+  // A quarter: those of groups not looked at yet are not counted.
+  return table_.whole_regions() * kRegionBlocks > table_.account().available() / 4;
+}
+
 bool Placement::search_small() {
-  const bool abound = table_.whole_regions() * kRegionBlocks > table_.account().available() / 2;
-  return (abound && search_unshared(table_.with_whole(), Fit::kWhole, count_min_)) ||
+  return (wholes_abound() && search_unshared(table_.with_whole(), Fit::kWhole, count_min_)) ||
          search(table_.with_broken(), Fit::kBroken, (count_ + 7) / 8, kGroupsNear) ||
          search(table_.with_whole(), Fit::kWhole, count_min_, kUnlimited) ||
          search(table_.with_free(), Fit::kAny, (count_ + 7) / 8, kGroupsNear) ||

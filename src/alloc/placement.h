@@ -9,6 +9,9 @@
 // region counts only if it has an eighth of what is wanted in one piece: a file in crumbs costs more than
 // the 2 MiB run that it spares.
 //
+// A small one of 128 KiB or more at a 2 MiB border of its file starts a whole region while these abound: a large file is
+// written piece by piece, and what follows continues it, congruent.
+//
 // Large ones (a whole aligned 2 MiB of the file or more): on from the goal if that is congruent; whole regions,
 // congruent, as many in a row as a few groups have to offer; the piece up to the file's next 2 MiB border as a
 // small request of its own; then what there is.
@@ -65,6 +68,7 @@ class Placement {
   bool search(const GroupSet& set, Fit fit, uint64_t accept, uint64_t groups_max);
   bool search_budget();
   bool search_small();
+  [[nodiscard]] bool wholes_abound() const;
   bool search_large();
 
   GroupTable& table_;
@@ -79,6 +83,7 @@ class Placement {
   bool goal_is_congruent_ = false;
   bool from_border_ = false;
   bool large_ = false;
+  bool growing_ = false;   // at a 2 MiB border of a file that is likely to go on
   bool unshared_ = false;  // sweeps pass over other processors' favourites
   uint64_t count_ = 0;
   uint64_t lead_ = 0;

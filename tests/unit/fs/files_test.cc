@@ -130,6 +130,30 @@ TEST(Files, AFullPoolSaysSoAndGivesAllBack) {
   EXPECT_EQ(pool.free_blocks(), before);
 }
 
+TEST(Files, ALargeFileWrittenInPiecesCanBeMappedHugely) {
+  TestPool pool(256 * kMiB);
+  for (int i = 0; i < 100; ++i) pool.file(kRootIno, "small" + std::to_string(i), std::string(5000, 's'));
+  const Ino ino = pool.file(kRootIno, "large");
+  for (uint64_t at = 0; at < 64 * kMiB; at += kMiB) {
+    pool.write(ino, at, std::string(kMiB, 'l'));
+    pool.file(kRootIno, "beside" + std::to_string(at / kMiB), "b");
+  }
+  uint64_t huge = 0;
+  const auto extents = pool->extents(ino, 0, 1000);
+  for (const fs::ExtentInfo& e : *extents) {
+    if (e.file_offset % kHugeSize != e.device_offset % kHugeSize) continue;
+    const uint64_t first = align_up(e.file_offset, kHugeSize);
+    const uint64_t end = align_down(e.file_offset + e.length, kHugeSize);
+    if (end > first) huge += (end - first) / kHugeSize;
+  }
+  std::string where;
+  for (const fs::ExtentInfo& e : *extents) {
+    where += std::to_string(e.file_offset / kBlockSize) + " at " + std::to_string(e.device_offset / kBlockSize) +
+             " for " + std::to_string(e.length / kBlockSize) + "\n";
+  }
+  EXPECT_GE(huge, 24U) << "of 32; blocks:\n" << where;
+}
+
 TEST(Files, ScatteredFileGoesStepByStep) {
   TestPool pool(256 * kMiB);
   const uint64_t before = pool.free_blocks();

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// udaxctl's commands. Each gives the exit code: 0 done, 1 it could not be done (a sentence on standard error says why),
+// 2 wrong usage.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+
+namespace udax::ctl {
+
+inline constexpr int kExitDone = 0;
+inline constexpr int kExitFailed = 1;
+inline constexpr int kExitUsage = 2;
+
+/// Prints "udaxctl: SENTENCE" and gives kExitFailed.
+int fail(const std::string& sentence);
+
+/// Prints JSON; what in a string is not UTF-8 is replaced.
+void print(const nlohmann::json& json);
+
+/// Text from the pool as a terminal may see it: control bytes as \xNN.
+std::string printable(std::string_view text);
+/// "12.5 MiB"
+std::string size_text(uint64_t bytes);
+std::string uuid_text(const uint8_t (&uuid)[16]);
+std::string time_text(int64_t seconds, uint32_t nanoseconds);
+
+/// A descriptor that closes itself.
+class Fd {
+ public:
+  /// errno is left as open(2) set it if there is none.
+  Fd(const std::string& path, int flags);
+  ~Fd();
+  Fd(const Fd&) = delete;
+  Fd& operator=(const Fd&) = delete;
+  [[nodiscard]] int get() const { return fd_; }
+  explicit operator bool() const { return fd_ >= 0; }
+
+ private:
+  int fd_;
+};
+
+int run_info(const std::string& path, bool json);
+int run_list(bool json);
+int run_extents(const std::string& path, bool json);
+
+struct StatOptions {
+  std::string mount;
+  bool json = false;
+  bool prometheus = false;
+  bool watch = false;
+  uint32_t interval_s = 1;
+  uint32_t count = 0;  // of lines; 0: until interrupted
+};
+int run_stat(const StatOptions& options);
+
+struct DumpOptions {
+  std::string pool;
+  bool superblock = false;
+  bool journal = false;
+  bool groups = false;
+  std::optional<uint64_t> inode;
+  std::optional<uint64_t> dir;
+  std::optional<uint64_t> block;
+};
+int run_dump(const DumpOptions& options);
+
+}  // namespace udax::ctl

@@ -6,9 +6,11 @@
 //
 // Locks: the parent's rwsem exclusive.
 #include <cstring>
+#include <functional>
 #include <new>
 
 #include "base/crc32c.h"
+#include "base/sync_point.h"
 #include "fs/acl.h"
 #include "fs/ops.h"
 #include "inode/xattr_store.h"
@@ -120,9 +122,11 @@ Result<inode::InodeTx::Allocated> Ops::new_inode(Change& change, const inode::In
 
 namespace {
 
-/// The common part of make, create and symlink. The caller holds nothing.
+/// The common part of make, create and symlink; `open`, if given, is made within the parent's lock: nobody may take the
+/// name away before the handle counts. The caller holds nothing.
 Result<inode::InodeRef> make_named(const Ops& ops, Ino parent_ino, std::string_view name, uint32_t mode,
-                                   const Special& special, const Caller& caller, bool count) {
+                                   const Special& special, const Caller& caller,
+                                   const std::function<Status(inode::InodeRef)>& open = {}) {
   UDAX_CHECK(ops.check_writable());
   UDAX_CHECK(check_name(name));
   UDAX_TRY(const inode::InodeRef parent, ops.get_dir(parent_ino));
@@ -156,7 +160,8 @@ Result<inode::InodeRef> make_named(const Ops& ops, Ino parent_ino, std::string_v
   const format::Inode committed = *made.image;
   UDAX_CHECK(change.commit());
   UDAX_TRY(inode::InodeRef ref, ops.cache().insert(made.ino, made.slot_offset, committed));
-  if (count) UDAX_CHECK(ops.count_lookup(made.ino));
+  if (open) UDAX_CHECK(open(ref.share()));
+  UDAX_CHECK(ops.count_lookup(made.ino));
   return ref;
 }
 
@@ -171,7 +176,7 @@ Result<Attr> Filesystem::make(Ino parent, std::string_view name, uint32_t mode, 
   }
   const Ops ops{*this};
   UDAX_TRY(const inode::InodeRef ref,
-           make_named(ops, parent, name, mode & 0177777U, {rdev_major, rdev_minor, {}}, caller, true));
+           make_named(ops, parent, name, mode & 0177777U, {rdev_major, rdev_minor, {}}, caller));
   return to_attr(ref->snapshot());
 } catch (const std::bad_alloc&) {
   return Error::kNoMemory;
@@ -183,7 +188,7 @@ Result<Attr> Filesystem::symlink(Ino parent, std::string_view name, std::string_
   if (target.size() > format::kSymlinkMax) return Error::kNameTooLong;
   if (target.find('\0') != std::string_view::npos) return Error::kInvalid;
   const Ops ops{*this};
-  UDAX_TRY(const inode::InodeRef ref, make_named(ops, parent, name, 0120777U, {0, 0, target}, caller, true));
+  UDAX_TRY(const inode::InodeRef ref, make_named(ops, parent, name, 0120777U, {0, 0, target}, caller));
   return to_attr(ref->snapshot());
 } catch (const std::bad_alloc&) {
   return Error::kNoMemory;
@@ -192,9 +197,15 @@ Result<Attr> Filesystem::symlink(Ino parent, std::string_view name, std::string_
 Result<OpenFilePtr> Filesystem::create(Ino parent, std::string_view name, uint32_t mode, uint32_t flags,
                                        const Caller& caller, Attr* attr) try {
   const Ops ops{*this};
-  UDAX_TRY(inode::InodeRef ref, make_named(ops, parent, name, (mode & 07777U) | 0100000U, {}, caller, true));
+  OpenFilePtr file;
+  const auto open = [&](inode::InodeRef ref) -> Status {
+    UDAX_TRY(file, ops.make_open_file(std::move(ref), flags));
+    return {};
+  };
+  UDAX_TRY(const inode::InodeRef ref, make_named(ops, parent, name, (mode & 07777U) | 0100000U, {}, caller, open));
+  UDAX_SYNC_POINT("fs.create.made");
   *attr = to_attr(ref->snapshot());
-  return ops.make_open_file(std::move(ref), flags);
+  return file;
 } catch (const std::bad_alloc&) {
   return Error::kNoMemory;
 }

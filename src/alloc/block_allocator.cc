@@ -107,7 +107,8 @@ Result<DeviceRun> BlockAllocator::Impl::allocate(const Request& request, const G
   const uint64_t floor = request.purpose == Purpose::kMustSucceed ? 0 : geometry.reserved_blocks;
   reap(false);
   bool reclaimed = false;
-  for (int searches = 0;;) {
+  bool promised = false;
+  for (int yields = 0;;) {
     if (table.account().take(request.count_min, floor)) {
       const Result<DeviceRun> run = place(request, budget, floor);
       if (run && run->count > 0) return run;
@@ -115,13 +116,16 @@ Result<DeviceRun> BlockAllocator::Impl::allocate(const Request& request, const G
       if (!run) return run.error();
       // What the account promised lies where this transaction may not go; another one finds it.
       if (budget.full()) return Error::kAgain;
-      ++searches;
+      promised = true;
     }
     if (!reclaimed) {
       reclaimed = true;
       UDAX_CHECK(reclaim());
-    } else if (request.count_min == 1 && searches > 0 && searches < kSearchesMax) {
-      sched_yield();  // there is a block: others took one from under our eyes, or are about to give one back
+    } else if (request.count_min == 1 && promised && yields < kSearchesMax) {
+      // There is a block: others took one from under our eyes, or are about to give one back. Or there was none: its
+      // group turned out to be corrupted, and nothing comes back.
+      ++yields;
+      sched_yield();
     } else {
       return Error::kNoSpace;
     }

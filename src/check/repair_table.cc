@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <unordered_map>
+#include <map>
 
 #include "base/clock.h"
 #include "check/writer.h"
@@ -174,8 +174,10 @@ Status repair_inode_file(Writer& writer, Scan& scan) {
       ChunkNote note;
       note.chunk = number;
       note.block = candidate.block;
-      insert_chunk(scan, note);
+      scan.chunks.push_back(note);
     }
+    std::sort(scan.chunks.begin(), scan.chunks.end(),
+              [](const ChunkNote& a, const ChunkNote& b) { return a.chunk < b.chunk; });
   }
   // A chunk that has just been found again has a root of its own, or the next round makes one.
   const bool found_first = scan.find_chunk(0) != nullptr && !scan.find_chunk(0)->header_good;

@@ -235,15 +235,19 @@ void read_orphans(Scan& scan) {
 }
 
 void check_orphans(Scan& scan) {
+  constexpr uint8_t kRegular = S_IFREG >> 12;
   for (const uint64_t ino : scan.orphans) {
     InodeNote* const note = scan.find(ino);
-    if (note != nullptr && note->is_live()) {
+    const bool live = note != nullptr && note->is_live();
+    // With links, it waits for a truncation to be finished: only a file can.
+    if (live && (note->nlink == 0 || note->type == kRegular)) {
       note->set(InodeNote::kOrphan);
       ++scan.report.orphans;
       if (scan.planning) scan.plan.orphans.push_back(ino);
       continue;
     }
-    scan.add(Code::kOrphanEntry, ino, 0, "inode ", ino, " is among the orphans, but free or not readable");
+    scan.add(Code::kOrphanEntry, ino, 0, "inode ", ino, " is among the orphans, but ",
+             live ? "it has links, and is no file" : "free or not readable");
     scan.plan.shards_orphans |= 1U << shard_of(ino / format::kInodesPerChunk);
   }
 }

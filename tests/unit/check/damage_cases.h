@@ -334,6 +334,19 @@ inline std::vector<Case> orphan_cases() {
        },
        {},
        true},
+      {"OrphanDirectory",
+       Code::kOrphanEntry,
+       [](Damage& d) {
+         const uint64_t other = Damage::ino("empty");
+         d.edit_block<format::OrphanBlock>(
+             d.find_block(format::kKindOrphan, Sample::get().orphan / 16 % format::kInodeShards),
+             [&](format::OrphanBlock& b) {
+               b.ino[500] = other;
+               b.header.count = static_cast<uint16_t>(b.header.count + 1);
+             });
+       },
+       {},
+       true},
       {"OrphanTwice",
        Code::kOrphanEntry,
        [](Damage& d) {

@@ -96,8 +96,8 @@ Status apply(const Ops& ops, Change& change, format::Inode& image, const SetAttr
     set_mtime(image, *s.mtime);
   }
   // truncate(2) to the size that a file has changes nothing.
-  const bool only_size = s.size && !s.mode && !s.uid && !s.gid && !s.atime && !s.mtime && !s.ctime && !s.atime_now &&
-                         !s.mtime_now && image.mode == old_mode;
+  const bool only_size = s.size && !s.mode && !s.uid && !s.gid && !s.atime && !s.mtime && !s.ctime &&
+                         !s.atime_now && !s.mtime_now && image.mode == old_mode;
   if (resized || !only_size) set_ctime(image, s.ctime.value_or(t));
   return {};
 }

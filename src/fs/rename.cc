@@ -48,7 +48,8 @@ Status check_children(const Ops& ops, const Side& from, const Side& to, uint32_t
   if ((from.child->image().flags & kPinned) != 0) return Error::kPermission;
   if (to.child && (to.child->image().flags & kPinned) != 0) return Error::kPermission;
   const auto leaves_project = [](const inode::Inode& child, const inode::Inode& dir) {
-    return (dir.image().flags & format::kFlagProjInherit) != 0 && dir.image().project_id != child.image().project_id;
+    return (dir.image().flags & format::kFlagProjInherit) != 0 &&
+           dir.image().project_id != child.image().project_id;
   };
   const bool exchange = (flags & kRenameExchange) != 0;
   if (from.dir.get() != to.dir.get() &&

@@ -17,8 +17,8 @@ constexpr uint32_t kSeed = 0x12345678;
 
 struct Case {
   Unit unit;
-  uint32_t size;         // bytes
-  uint32_t field;        // offset of the checksum
+  uint32_t size;   // bytes
+  uint32_t field;  // offset of the checksum
   const char* name;
 };
 

@@ -22,7 +22,9 @@
 // Directories move, so that of two one comes first today and the other tomorrow: no order of locks that a tool could
 // learn. The watchdog below is what finds deadlocks here; the tool is left with races.
 extern "C" const char* __tsan_default_options();  // NOLINT(bugprone-reserved-identifier)
-extern "C" const char* __tsan_default_options() { return "detect_deadlocks=0"; }  // NOLINT(bugprone-reserved-identifier)
+extern "C" const char* __tsan_default_options() {
+  return "detect_deadlocks=0";
+}  // NOLINT(bugprone-reserved-identifier)
 
 namespace udax {
 namespace {
@@ -129,7 +131,9 @@ class Storm {
       case 5: expect_expected(fs_.rename(a, name, b, other, fs::kRenameNoReplace), "rename"); break;
       case 6: expect_expected(fs_.rename(a, name, b, other, fs::kRenameExchange), "exchange"); break;
       case 7: link(a, name, b, other); break;
-      case 8: expect_expected(fs_.symlink(a, name, std::string(random_.below(300) + 1, 's'), kRoot), "symlink"); break;
+      case 8:
+        expect_expected(fs_.symlink(a, name, std::string(random_.below(300) + 1, 's'), kRoot), "symlink");
+        break;
       case 9: list(a); break;
       case 10: look_at(a, name); break;
       default: unlink_open(a, name); break;
@@ -233,7 +237,9 @@ class Stripe {
       case 3:
         EXPECT_TRUE(fs_.fallocate(**file, fs::kFallocPunchHole | fs::kFallocKeepSize, offset, length + 1));
         break;
-      case 4: EXPECT_TRUE(fs_.fallocate(**file, fs::kFallocZeroRange | fs::kFallocKeepSize, offset, length + 1)); break;
+      case 4:
+        EXPECT_TRUE(fs_.fallocate(**file, fs::kFallocZeroRange | fs::kFallocKeepSize, offset, length + 1));
+        break;
       case 5:
         if (random.one_in(8)) {
           fs::SetAttr s;

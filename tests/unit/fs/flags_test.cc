@@ -22,7 +22,8 @@ class Flags : public testing::Test {
  protected:
   void set(Ino ino, uint32_t flags) { ASSERT_TRUE(pool_->set_flags(ino, flags, flags, {}, kRoot)); }
   void clear(Ino ino, uint32_t flags) { ASSERT_TRUE(pool_->set_flags(ino, 0, flags, {}, kRoot)); }
-  Error change(Ino ino, uint32_t flags, uint32_t mask, const fs::Caller& caller, std::optional<uint32_t> project = {}) {
+  Error change(Ino ino, uint32_t flags, uint32_t mask, const fs::Caller& caller,
+               std::optional<uint32_t> project = {}) {
     const Status done = pool_->set_flags(ino, flags, mask, project, caller);
     return done ? kFine : done.error();
   }
@@ -92,7 +93,8 @@ TEST_F(Flags, AnAppendOnlyFileGrows) {
   EXPECT_EQ(outcome(pool_->write(**before, 14, bytes("!"), false, false)), kFine) << "at the end";
   EXPECT_EQ(outcome(pool_->write(**before, 0, bytes("overwrite"), false, false)), Error::kPermission);
   EXPECT_EQ(outcome(pool_->fallocate(**file, 0, 0, 100)), kFine);
-  EXPECT_EQ(outcome(pool_->fallocate(**file, fs::kFallocPunchHole | fs::kFallocKeepSize, 0, 4)), Error::kPermission);
+  EXPECT_EQ(outcome(pool_->fallocate(**file, fs::kFallocPunchHole | fs::kFallocKeepSize, 0, 4)),
+            Error::kPermission);
   fs::SetAttr s;
   s.size = 0;
   EXPECT_EQ(setattr(f, s), Error::kPermission);
@@ -177,7 +179,8 @@ TEST_F(Flags, NothingIsMovedOutOfOrIntoAProjectByName) {
   static_cast<void>(pool_.file(inside, "member"));
   EXPECT_EQ(outcome(pool_->link(outside, inside, "l")), Error::kCrossDevice);
   EXPECT_EQ(outcome(pool_->rename(kRootIno, "outside", inside, "o", 0)), Error::kCrossDevice);
-  EXPECT_EQ(outcome(pool_->rename(inside, "member", kRootIno, "outside", fs::kRenameExchange)), Error::kCrossDevice)
+  EXPECT_EQ(outcome(pool_->rename(inside, "member", kRootIno, "outside", fs::kRenameExchange)),
+            Error::kCrossDevice)
       << "outside would come to be inside";
   EXPECT_EQ(outcome(pool_->rename(inside, "member", inside, "again", 0)), kFine);
   EXPECT_EQ(outcome(pool_->rename(inside, "again", kRootIno, "member", 0)), kFine);

@@ -191,8 +191,8 @@ void expect_names(TestPool& pool) {
   const Ino deep = find(pool, find(pool, find(pool, kRootIno, "d"), "e"), "f");
   EXPECT_EQ(pool.content(find(pool, deep, std::string(255, 'n'))), "at the bottom");
   EXPECT_EQ(pool.list(kRootIno),
-            (std::vector<std::string>{"d", "dax", "device", "empty", "fifo", "holes", "long-link", "many", "pieces",
-                                      "shared", "short-link", "small", "small-again", "unwritten"}));
+            (std::vector<std::string>{"d", "dax", "device", "empty", "fifo", "holes", "long-link", "many",
+                                      "pieces", "shared", "short-link", "small", "small-again", "unwritten"}));
 }
 
 void expect_attributes(TestPool& pool) {
@@ -337,7 +337,8 @@ TEST(Golden, LivePoolOfVersion1_0IsReplayedAndItsOrphansGo) {
 TEST(Golden, MakingAPoolGivesTheSameBytesEveryTime) {
   const auto medium = make_golden_pool();
   const uint32_t sum = crc32c(~0U, medium->at(0), medium->size());
-  EXPECT_EQ(sum, 0x542105dcU) << std::hex << sum << ": a pool made with the same options has other bytes than 1.0's";
+  EXPECT_EQ(sum, 0x542105dcU) << std::hex << sum
+                              << ": a pool made with the same options has other bytes than 1.0's";
 }
 
 }  // namespace

@@ -32,16 +32,17 @@ void describe(TestPool& pool, Ino ino, const std::string& path, std::map<std::st
   const auto a = pool->getattr(ino);
   ASSERT_TRUE(a) << path;
   std::string& text = out[path];
-  text = "mode " + std::to_string(a->mode) + " nlink " + std::to_string(a->nlink) + " uid " + std::to_string(a->uid) +
-         " size " + std::to_string(a->size) + " blocks " + std::to_string(a->blocks) + " flags " +
-         std::to_string(a->flags) + " times " + times_of(*a);
+  text = "mode " + std::to_string(a->mode) + " nlink " + std::to_string(a->nlink) + " uid " +
+         std::to_string(a->uid) + " size " + std::to_string(a->size) + " blocks " + std::to_string(a->blocks) +
+         " flags " + std::to_string(a->flags) + " times " + times_of(*a);
   const auto names = pool->listxattr(ino, kRoot);
   ASSERT_TRUE(names) << path;
   for (size_t at = 0; at < names->size(); at += std::strlen(names->c_str() + at) + 1) {
     const auto value = pool->getxattr(ino, names->c_str() + at);
     ASSERT_TRUE(value);
     text += std::string(" ") + (names->c_str() + at) + "=" +
-            std::to_string(std::hash<std::string>()(std::string(reinterpret_cast<const char*>(value->data()), value->size())));
+            std::to_string(std::hash<std::string>()(
+                std::string(reinterpret_cast<const char*>(value->data()), value->size())));
   }
   if ((a->mode & 0170000U) == 0100000U && path != "/filler") {
     text += " content " + std::to_string(std::hash<std::string>()(pool.content(ino)));
@@ -145,7 +146,8 @@ std::vector<Operation> operations() {
          fs::Attr attr;
          return status_of(p->create(find(p, "d"), long_name, 0644, O_RDWR, kRoot, &attr));
        }},
-      {"mkdir", false, [=](TestPool& p) { return status_of(p->make(find(p, "d"), long_name, 0040755, 0, 0, kRoot)); }},
+      {"mkdir", false,
+       [=](TestPool& p) { return status_of(p->make(find(p, "d"), long_name, 0040755, 0, 0, kRoot)); }},
       {"mkdir-and-fill", false,
        [=](TestPool& p) {
          const auto made = p->make(kRootIno, "new", 0040755, 0, 0, kRoot);
@@ -158,26 +160,31 @@ std::vector<Operation> operations() {
          fs::Attr attr;
          return status_of(p->tmpfile(find(p, "d"), 0600, O_RDWR, kRoot, &attr));
        }},
-      {"link", false, [=](TestPool& p) { return status_of(p->link(find(p, in_d("f")), find(p, "d"), long_name)); }},
-      {"rename", false,
-       [=](TestPool& p) { return p->rename(find(p, "d"), "f", find(p, "d"), long_name, 0); }},
+      {"link", false,
+       [=](TestPool& p) { return status_of(p->link(find(p, in_d("f")), find(p, "d"), long_name)); }},
+      {"rename", false, [=](TestPool& p) { return p->rename(find(p, "d"), "f", find(p, "d"), long_name, 0); }},
       {"rename-across", false, [=](TestPool& p) { return p->rename(find(p, "d"), "f", kRootIno, long_name, 0); }},
-      {"rename-over", true,
-       [=](TestPool& p) { return p->rename(find(p, "d"), "f", find(p, "d"), "holes", 0); }},
+      {"rename-over", true, [=](TestPool& p) { return p->rename(find(p, "d"), "f", find(p, "d"), "holes", 0); }},
       {"exchange", true,
        [=](TestPool& p) { return p->rename(find(p, "d"), "f", find(p, "d"), "empty", fs::kRenameExchange); }},
       {"append-8-blocks", false,
-       [=](TestPool& p) { return status_of(p->write(*open(p, in_d("f")), 0, bytes(std::string(32768, 'x')), true, false)); }},
+       [=](TestPool& p) {
+         return status_of(p->write(*open(p, in_d("f")), 0, bytes(std::string(32768, 'x')), true, false));
+       }},
       {"write-a-byte-far-out", false,
        [=](TestPool& p) { return status_of(p->write(*open(p, in_d("f")), 1 << 20, bytes("x"), false, false)); }},
       {"write-to-a-hole", false,
        [=](TestPool& p) { return status_of(p->write(*open(p, in_d("holes")), 8192, bytes("x"), false, false)); }},
       {"write-to-a-hole-of-a-tree", false,
-       [=](TestPool& p) { return status_of(p->write(*open(p, in_d("tree")), 4096, bytes(std::string(4096, 'x')), false, false)); }},
+       [=](TestPool& p) {
+         return status_of(p->write(*open(p, in_d("tree")), 4096, bytes(std::string(4096, 'x')), false, false));
+       }},
       {"write-to-unwritten", false,
        [=](TestPool& p) { return status_of(p->write(*open(p, "filler"), 40960, bytes("x"), false, false)); }},
       {"overwrite", true,
-       [=](TestPool& p) { return status_of(p->write(*open(p, in_d("f")), 0, bytes(std::string(40000, 'x')), false, false)); }},
+       [=](TestPool& p) {
+         return status_of(p->write(*open(p, in_d("f")), 0, bytes(std::string(40000, 'x')), false, false));
+       }},
       {"truncate-up", true,
        [=](TestPool& p) { return status_of(p->setattr(find(p, in_d("f")), size_of(1 << 20), kRoot)); }},
       {"truncate-down", true,
@@ -194,7 +201,9 @@ std::vector<Operation> operations() {
          return p->fallocate(*open(p, in_d("f")), fs::kFallocPunchHole | fs::kFallocKeepSize, 5000, 20000);
        }},
       {"copy-range", false,
-       [=](TestPool& p) { return status_of(p->copy_range(*open(p, in_d("f")), 0, *open(p, in_d("holes")), 4096, 4096)); }},
+       [=](TestPool& p) {
+         return status_of(p->copy_range(*open(p, in_d("f")), 0, *open(p, in_d("holes")), 4096, 4096));
+       }},
       {"setxattr", false,
        [=](TestPool& p) { return p->setxattr(find(p, in_d("f")), "user.new", bytes("1"), 0, false, kRoot); }},
       {"setxattr-long", false,

@@ -41,7 +41,8 @@ std::string acl(const std::vector<Entry>& entries, uint32_t version = 2) {
 
 class Xattrs : public testing::Test {
  protected:
-  Status set(Ino ino, const std::string& name, const std::string& value, uint32_t flags = 0, bool kill_sgid = false) {
+  Status set(Ino ino, const std::string& name, const std::string& value, uint32_t flags = 0,
+             bool kill_sgid = false) {
     return pool_->setxattr(ino, name, bytes(value), flags, kill_sgid, kRoot);
   }
   Error set_error(Ino ino, const std::string& name, const std::string& value, uint32_t flags = 0) {
@@ -65,7 +66,8 @@ class Xattrs : public testing::Test {
     const auto names = pool_->listxattr(ino, caller);
     EXPECT_TRUE(names);
     std::vector<std::string> out;
-    for (size_t at = 0; names && at < names->size(); at += out.back().size() + 1) out.emplace_back(names->c_str() + at);
+    for (size_t at = 0; names && at < names->size(); at += out.back().size() + 1)
+      out.emplace_back(names->c_str() + at);
     std::sort(out.begin(), out.end());
     return out;
   }
@@ -114,7 +116,8 @@ TEST_F(Xattrs, NamesThatCannotBe) {
 TEST_F(Xattrs, SizesOverEveryBorder) {
   const Ino f = pool_.file(kRootIno, "f");
   const uint64_t before = pool_.free_blocks();
-  for (const size_t size : {0U, 1U, 7U, 8U, 1023U, 1024U, 1025U, 4055U, 4056U, 4057U, 8112U, 8113U, 65535U, 65536U}) {
+  for (const size_t size :
+       {0U, 1U, 7U, 8U, 1023U, 1024U, 1025U, 4055U, 4056U, 4057U, 8112U, 8113U, 65535U, 65536U}) {
     std::string value(size, 'v');
     for (size_t i = 0; i < size; ++i) value[i] = static_cast<char>(i * 7 + size);
     ASSERT_TRUE(set(f, "user.v", value)) << size;
@@ -176,12 +179,12 @@ TEST_F(Xattrs, AnAccessAclOfAStrangerTakesSetgid) {
 
 TEST_F(Xattrs, ChmodChangesTheMask) {
   const Ino f = pool_.file(kRootIno, "f");
-  ASSERT_TRUE(set(f, kAccess, acl({{kUserObj, 6}, {kNamedUser, 7, 1000}, {kGroupObj, 4}, {kMask, 7}, {kOther, 0}})));
+  ASSERT_TRUE(
+      set(f, kAccess, acl({{kUserObj, 6}, {kNamedUser, 7, 1000}, {kGroupObj, 4}, {kMask, 7}, {kOther, 0}})));
   fs::SetAttr s;
   s.mode = 0741;
   ASSERT_TRUE(pool_->setattr(f, s, kRoot));
-  EXPECT_EQ(get(f, kAccess),
-            acl({{kUserObj, 7}, {kNamedUser, 7, 1000}, {kGroupObj, 4}, {kMask, 4}, {kOther, 1}}));
+  EXPECT_EQ(get(f, kAccess), acl({{kUserObj, 7}, {kNamedUser, 7, 1000}, {kGroupObj, 4}, {kMask, 4}, {kOther, 1}}));
   EXPECT_EQ(mode(f), 0741U);
 }
 
@@ -231,11 +234,12 @@ TEST_F(Xattrs, BadAclsAreRefused) {
   EXPECT_EQ(set_error(link->ino, kAccess, good), Error::kNotSupported);
   for (const std::string& bad :
        {acl({{kUserObj, 7}, {kGroupObj, 5}}), acl({{kUserObj, 8}, {kGroupObj, 5}, {kOther, 0}}),
-        acl({{kOther, 7}, {kGroupObj, 5}, {kUserObj, 0}}), acl({{kUserObj, 7}, {kUserObj, 7}, {kGroupObj, 5}, {kOther, 0}}),
+        acl({{kOther, 7}, {kGroupObj, 5}, {kUserObj, 0}}),
+        acl({{kUserObj, 7}, {kUserObj, 7}, {kGroupObj, 5}, {kOther, 0}}),
         acl({{kUserObj, 7}, {kNamedUser, 7, 5}, {kGroupObj, 5}, {kOther, 0}}),
         acl({{kUserObj, 7}, {kNamedUser, 7}, {kGroupObj, 5}, {kMask, 7}, {kOther, 0}}),
-        acl({{kUserObj, 7}, {kGroupObj, 5}, {kOther, 0}, {64, 1}}), acl({{kUserObj, 7}, {kGroupObj, 5}, {kOther, 0}}, 3),
-        good + "x"}) {
+        acl({{kUserObj, 7}, {kGroupObj, 5}, {kOther, 0}, {64, 1}}),
+        acl({{kUserObj, 7}, {kGroupObj, 5}, {kOther, 0}}, 3), good + "x"}) {
     EXPECT_EQ(set_error(d, kAccess, bad), Error::kInvalid);
     EXPECT_EQ(set_error(d, kDefault, bad), Error::kInvalid);
   }

@@ -65,7 +65,7 @@ class ReaderPool {
   void leave();
 
   static constexpr uint32_t kNobody = ~0U;
-  static constexpr uint64_t kStuckNs = 2'000'000;
+  static constexpr uint64_t kStuckNs = 5'000'000;  // longer than a thread is kept off its CPU as a rule
 
   const int fd_;
   Dispatcher& dispatcher_;

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "inode/inode_cache.h"
 
+#include <malloc.h>
+
 #include <array>
+#include <atomic>
 #include <condition_variable>
 #include <new>
 
@@ -15,6 +18,8 @@ constexpr uint32_t kShardBits = 6;
 constexpr uint32_t kShards = 1U << kShardBits;
 /// Places of the table that one release looks at for something to evict: more than the inode it adds.
 constexpr uint32_t kEvictionSteps = 64;
+/// Numbers forgotten after which to look whether memory can be given back.
+constexpr uint64_t kTrimStep = 4096;
 
 uint32_t shard_index(Ino ino) {
   return static_cast<uint32_t>((ino.value * 0x9E3779B97F4A7C15ULL) >> (64 - kShardBits));
@@ -48,17 +53,34 @@ struct InodeCache::Impl {
     }
     void take(Inode* inode) UDAX_REQUIRES(mutex);
     void evict() UDAX_REQUIRES(mutex);
+    /// True if nobody references `inode` and the medium holds all there is to know of it.
+    [[nodiscard]] static bool may_go(const Inode& inode);
+    void drop(Inode* inode) UDAX_REQUIRES(mutex);
     /// True if `inode` is a ghost that nobody needs any more; it is gone then.
     [[nodiscard]] bool bury(Inode* inode) UDAX_REQUIRES(mutex);
   };
 
   [[nodiscard]] Shard& shard(Ino ino) { return shards.at(shard_index(ino)); }
+  void trim_heap();
   std::array<Shard, kShards> shards;
+  std::atomic<uint64_t> forgotten{0};  // numbers, since the heap was trimmed
 };
 
 void InodeCache::Impl::Shard::take(Inode* inode) {
   if (inode->references_++ == 0) --idle;
   inode->recently_used_ = true;
+}
+
+bool InodeCache::Impl::Shard::may_go(const Inode& inode) {
+  return inode.references_ == 0 && !inode.dead.load(std::memory_order_relaxed) &&
+         !inode.data_dirty.load(std::memory_order_relaxed) &&
+         inode.open_count.load(std::memory_order_relaxed) == 0 && !inode.orphan;
+}
+
+void InodeCache::Impl::Shard::drop(Inode* inode) {
+  inodes.erase(inode->ino_.value);
+  --idle;
+  delete inode;
 }
 
 /// What must be kept is passed over: it goes when it may, later, or stays until unmount.
@@ -72,13 +94,10 @@ void InodeCache::Impl::Shard::evict() {
     } else if (inode->recently_used_) {
       inode->recently_used_ = false;
       ++hand;
-    } else if (inode->dead.load(std::memory_order_relaxed) || inode->data_dirty.load(std::memory_order_relaxed) ||
-               inode->open_count.load(std::memory_order_relaxed) > 0 || inode->orphan) {
+    } else if (!may_go(*inode)) {
       ++hand;
     } else {
-      inodes.erase(inode->ino_.value);  // another may move to this place: the hand stays
-      --idle;
-      delete inode;
+      drop(inode);  // another may move to its place: the hand stays
     }
   }
 }
@@ -86,10 +105,23 @@ void InodeCache::Impl::Shard::evict() {
 bool InodeCache::Impl::Shard::bury(Inode* inode) {
   if (inode->references_ > 0 || !inode->dead.load(std::memory_order_relaxed)) return false;
   if (lookups.find(inode->ino_.value) != nullptr) return false;
-  inodes.erase(inode->ino_.value);
-  --idle;
-  delete inode;
+  drop(inode);
   return true;
+}
+
+/// One more number was forgotten. glibc keeps what small objects leave behind unless told not to; telling it takes a walk
+/// over the heap, hence only when as many numbers have gone as are left.
+void InodeCache::Impl::trim_heap() {
+  const uint64_t gone = forgotten.fetch_add(1, std::memory_order_relaxed) + 1;
+  if (gone % kTrimStep != 0) return;
+  uint64_t left = 0;
+  for (const Shard& s : shards) {
+    const LockGuard guard(s.mutex);
+    left += s.lookups.size();
+  }
+  if (gone < left) return;
+  forgotten.store(0, std::memory_order_relaxed);
+  ::malloc_trim(0);
 }
 
 InodeCache::InodeCache(InodeTable& table, uint64_t capacity) : table_(table), impl_(std::make_unique<Impl>()) {
@@ -208,19 +240,26 @@ void InodeCache::forget(Ino ino, uint64_t count) {
   Impl::Shard& s = impl_->shard(ino);
   bool buried = false;
   bool cut = true;
+  bool gone = false;
   {
     const LockGuard guard(s.mutex);
     if (uint64_t* const known = s.lookups.find(ino.value); known != nullptr) {
       cut = count > *known;
       *known = cut ? 0 : *known - count;
-      if (*known == 0) {
+      gone = *known == 0;
+      if (gone) {
         s.lookups.erase(ino.value);
-        Inode** const entry = s.inodes.find(ino.value);
-        buried = entry != nullptr && *entry != nullptr && s.bury(*entry);
+        // Who forgets it will hardly ask for it next, and wants memory back: an inode that can be read again goes now,
+        // not when others need its room.
+        if (Inode** const entry = s.inodes.find(ino.value); entry != nullptr && *entry != nullptr) {
+          buried = s.bury(*entry);
+          if (!buried && Impl::Shard::may_go(**entry)) s.drop(*entry);
+        }
       }
     }
   }
   if (buried) table_.release_number(ino);
+  if (gone) impl_->trim_heap();
   if (cut) log::warning("inode {} was forgotten more often than it was looked up", ino.value);
 }
 

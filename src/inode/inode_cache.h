@@ -5,8 +5,8 @@
 // Two tables, both sharded by inode number. Inodes: each at most once, found or loaded by get(); those that nobody
 // references are kept up to a limit (clock replacement) and are re-read from the medium when needed again. Lookup
 // counts: an entry of 16 bytes in a flat table (21 to 43 bytes as it fills) for each number the kernel knows; a count
-// does not pin the inode. So memory follows the kernel's inode cache at a few bytes each, and comes back when it
-// forgets.
+// does not pin the inode, but an inode that nobody references goes with its last lookup. So memory follows the kernel's
+// inode cache at a few bytes each, and comes back when it forgets.
 //
 // A dead inode (freed on the medium while the kernel knows its number) is pinned until it is forgotten: its last
 // attributes must still be told, and its number must not be given out again (InodeTable::hold_number). It goes, and

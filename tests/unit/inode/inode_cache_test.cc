@@ -138,6 +138,35 @@ TEST(InodeCache, CountsLookups) {
   EXPECT_EQ(cache.lookup_count(Ino(41)), 0U);
 }
 
+TEST(InodeCache, GoesWithItsLastLookupUnlessInUse) {
+  Pool pool(16 * kMiB);
+  InodeCache cache(pool.table(), 100000);
+  const Ino orphan = pool.create().value();
+  const Ino dirty = pool.create().value();
+  const Ino open = pool.create().value();
+  const Ino held = pool.create().value();
+  const Ino plain = pool.create().value();
+  ASSERT_TRUE(pool.add_orphan(orphan));
+  for (const Ino ino : {orphan, dirty, open, held, plain}) {
+    ASSERT_TRUE(cache.get(ino));
+    ASSERT_TRUE(cache.add_lookup(ino));
+    ASSERT_TRUE(cache.add_lookup(ino));
+  }
+  (*cache.get(dirty))->data_dirty = true;
+  (*cache.get(open))->open_count = 1;
+  InodeRef reference = cache.get(held).value();
+  for (const Ino ino : {orphan, dirty, open, held, plain}) cache.forget(ino, 1);
+  EXPECT_EQ(cache.stats().inodes, 5U);
+  for (const Ino ino : {orphan, dirty, open, held, plain}) cache.forget(ino, 1);
+  EXPECT_EQ(cache.stats().inodes, 4U);
+  const uint64_t misses = cache.stats().misses;
+  for (const Ino ino : {orphan, dirty, open, held}) EXPECT_TRUE(cache.get(ino));
+  EXPECT_EQ(cache.stats().misses, misses);
+  EXPECT_TRUE(cache.get(plain));
+  EXPECT_EQ(cache.stats().misses, misses + 1);
+  reference.reset();
+}
+
 /// As fs does it: hold, free, mark.
 void kill(Pool& pool, InodeCache& cache, Inode& inode) {
   const LockGuard guard(inode.rwsem);

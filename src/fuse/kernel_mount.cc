@@ -181,10 +181,18 @@ Result<std::unique_ptr<KernelMount>> KernelMount::mount(const std::string& mount
 }
 
 KernelMount::~KernelMount() {
-  // Closes the descriptor, then unmounts unless the kernel has already ended the connection. What was detached must
-  // not be unmounted by name again: another mount may be there by now.
-  if (!gone_) fuse_session_unmount(as_session(session_));
-  fuse_session_destroy(as_session(session_));
+  fuse_session* session = as_session(session_);
+  // Closes the descriptor, then unmounts by name, unless the descriptor polls as broken, which that of an ended
+  // connection does. What was detached must not be unmounted by name: another mount may be there by now. So a
+  // descriptor that does poll as broken is put in its place, which ends the connection, too.
+  std::array<int, 2> ends{-1, -1};
+  if (gone_ && ::pipe2(ends.data(), O_CLOEXEC) == 0) {
+    ::close(ends[0]);
+    (void)::dup3(ends[1], fuse_session_fd(session), O_CLOEXEC);
+    ::close(ends[1]);
+  }
+  if (!gone_ || ends[0] >= 0) fuse_session_unmount(session);
+  fuse_session_destroy(session);
 }
 
 int KernelMount::fd() const { return fuse_session_fd(as_session(session_)); }

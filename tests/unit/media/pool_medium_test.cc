@@ -26,19 +26,24 @@
 namespace udax::media {
 namespace {
 
+using std::chrono::milliseconds;
 using testing::HasSubstr;
 using testing::Not;
-using std::chrono::milliseconds;
 
 constexpr uint64_t kSize = 16 << 20;
 
+/// A death test's child runs the test again from its start and ends without destructors: it works within the directory of
+/// its parent, which removes that as a whole.
+constexpr const char* kOuterDirectory = "UDAX_TEST_OUTER_DIRECTORY";
+
 std::string make_directory(const char* parent) {
-  std::string name = std::string(parent) + "/udax-media-XXXXXX";
+  const char* const outer = std::getenv(kOuterDirectory);
+  std::string name = std::string(outer != nullptr ? outer : parent) + "/udax-media-XXXXXX";
   return ::mkdtemp(name.data()) == nullptr ? std::string() : name;
 }
 
 bool is_tmpfs(const std::string& path) {
-  struct statfs fs{};
+  struct statfs fs {};
   return ::statfs(path.c_str(), &fs) == 0 && fs.f_type == TMPFS_MAGIC;
 }
 
@@ -46,8 +51,10 @@ class PoolMediumTest : public testing::Test {
  protected:
   explicit PoolMediumTest(const char* parent = "/dev/shm") : directory_(make_directory(parent)) {
     GTEST_FLAG_SET(death_test_style, "threadsafe");
+    if (!directory_.empty()) ::setenv(kOuterDirectory, directory_.c_str(), 1);
   }
   ~PoolMediumTest() override {
+    ::unsetenv(kOuterDirectory);
     if (directory_.empty()) return;
     std::error_code ignored;
     std::filesystem::remove_all(directory_, ignored);
@@ -62,7 +69,8 @@ class PoolMediumTest : public testing::Test {
     EXPECT_TRUE(opened) << why_;
     return opened ? std::move(opened).value() : nullptr;
   }
-  Error open_error(const std::string& path, OpenMode mode = OpenMode::kExclusive, milliseconds wait = milliseconds(0)) {
+  Error open_error(const std::string& path, OpenMode mode = OpenMode::kExclusive,
+                   milliseconds wait = milliseconds(0)) {
     auto opened = PoolMedium::open(path, {mode, wait}, &why_);
     EXPECT_FALSE(opened);
     return opened ? Error::kIo : opened.error();
@@ -106,9 +114,9 @@ TEST_P(PoolMediumPlaceTest, RoundTrip) {
     EXPECT_FALSE(medium->read_only());
     EXPECT_GE(medium->fd(), 0);
     if (GetParam().force_granularity == nullptr) {
-      EXPECT_EQ(medium->kind(), is_tmpfs(directory_) ? "tmpfs" : medium->granularity() == Granularity::kPage
-                                                                      ? "file"
-                                                                      : "fsdax");
+      EXPECT_EQ(medium->kind(), is_tmpfs(directory_)                          ? "tmpfs"
+                                : medium->granularity() == Granularity::kPage ? "file"
+                                                                              : "fsdax");
     } else {
       EXPECT_NE(medium->granularity(), Granularity::kPage);
     }
@@ -122,9 +130,7 @@ TEST_P(PoolMediumPlaceTest, RoundTrip) {
       switch (random.below(3)) {
         case 0: medium->store_flush(offset, bytes.data(), size); break;
         case 1: medium->store_nt(offset, bytes.data(), size); break;
-        default:
-          medium->zero_nt(offset, size);
-          std::memset(bytes.data(), 0, size);
+        default: medium->zero_nt(offset, size); std::memset(bytes.data(), 0, size);
       }
       std::memcpy(model.data() + offset, bytes.data(), size);
       if (random.one_in(150)) {
@@ -205,7 +211,7 @@ TEST_F(PoolMediumTest, CreateFile) {
   EXPECT_FALSE(std::filesystem::exists(path));
   EXPECT_EQ(PoolMedium::create_file(directory_ + "/no/such", kSize, &why_).error(), Error::kNotFound);
   ASSERT_TRUE(PoolMedium::create_file(path, kSize + 5, &why_));
-  struct stat st{};
+  struct stat st {};
   ASSERT_EQ(::stat(path.c_str(), &st), 0);
   EXPECT_EQ(static_cast<uint64_t>(st.st_size), kSize);
   EXPECT_EQ(st.st_mode & 0777, 0600U);
@@ -229,7 +235,8 @@ TEST_F(PoolMediumTest, ThePoolIsOneUsersAtATime) {
 
   first->announce_holder("udaxfs", "/mnt/pool\x1b[1m");
   EXPECT_EQ(open_error(path_), Error::kBusy);
-  EXPECT_EQ(why_, path_ + " is in use by udaxfs (pid " + std::to_string(::getpid()) + "), mounted on /mnt/pool?[1m");
+  EXPECT_EQ(why_,
+            path_ + " is in use by udaxfs (pid " + std::to_string(::getpid()) + "), mounted on /mnt/pool?[1m");
   const Holder holder = PoolMedium::read_holder(*first);
   EXPECT_EQ(holder.pid, static_cast<uint32_t>(::getpid()));
   EXPECT_EQ(holder.program, "udaxfs");
@@ -434,15 +441,13 @@ TEST_F(PoolMediumDeathTest, ASignalSentByHandStillKills) {
 
 TEST_F(PoolMediumDeathTest, FaultsElsewhereGoToTheHandlerThatWasThere) {
   const auto body = [this] {
-    struct sigaction action{};
+    struct sigaction action {};
     action.sa_flags = SA_SIGINFO;
     action.sa_sigaction = [](int, siginfo_t*, void*) { ::_exit(42); };
     ::sigaction(SIGBUS, &action, nullptr);
     const std::string other = directory_ + "/other";
     REQUIRE(PoolMedium::create_file(other, kSize, nullptr));
-    {
-      auto medium = open();
-    }
+    { auto medium = open(); }
     auto medium = open();  // installs nothing again
     ::_exit(static_cast<int>(*unwatched_page(other)));
   };

@@ -28,12 +28,16 @@ BlockRange covered(uint64_t offset, uint64_t end) {
   return {FileBlock(blocks_for(offset)), FileBlock(end >> kBlockShift)};
 }
 
-/// Fills the holes of `range` with unwritten extents, as far as one transaction goes. Gives where it stopped.
-Result<FileBlock> fill_holes(Change& change, format::Inode& image, BlockRange range) {
+// Holes that one transaction fills at most.
+constexpr size_t kHolesMax = 256;
+
+/// Fills up to `holes_max` holes of `range` with unwritten extents, as far as one transaction goes. Gives where it
+/// stopped. kAgain: fewer would have fitted.
+Result<FileBlock> fill_holes(Change& change, format::Inode& image, BlockRange range, size_t holes_max) {
   extent::Editor map(change.blocks(), image);
   FileBlock at = range.from;
   DeviceBlock goal = kNoBlock;
-  while (at < range.to && (at == range.from || !change.nearly_full())) {
+  for (size_t filled = 0; at < range.to && filled < holes_max && (filled == 0 || !change.nearly_full());) {
     UDAX_TRY(const extent::Mapping m, map.lookup(at, range.to - at));
     if (!m.is_hole()) {
       goal = m.device + m.count;
@@ -52,6 +56,7 @@ Result<FileBlock> fill_holes(Change& change, format::Inode& image, BlockRange ra
     UDAX_CHECK(map.insert(at, *run, true));
     goal = run->end();
     at += run->count;
+    ++filled;
   }
   return at;
 }
@@ -68,16 +73,22 @@ Status finish(const Ops& ops, Change& change, format::Inode& image, uint64_t new
 }
 
 Status allocate(const Ops& ops, inode::Inode& inode, BlockRange range, uint64_t new_size) {
-  for (;;) {
+  for (size_t holes_max = kHolesMax;;) {
     Change change(ops.table());
     UDAX_TRY(format::Inode * image, change.edit(inode));
-    UDAX_TRY(const FileBlock at, fill_holes(change, *image, range));
-    if (at >= range.to) {
+    const auto at = fill_holes(change, *image, range, holes_max);
+    if (!at && at.error() == Error::kAgain && holes_max > 1) {
+      holes_max = 1;
+      continue;
+    }
+    if (!at) return at.error();
+    if (*at >= range.to) {
       UDAX_CHECK(finish(ops, change, *image, new_size));
       return change.commit();
     }
     UDAX_CHECK(change.commit());
-    range.from = at;
+    range.from = *at;
+    holes_max = kHolesMax;
   }
 }
 
@@ -115,7 +126,7 @@ Status zero_range(const Ops& ops, inode::Inode& inode, uint64_t offset, uint64_t
   for (;;) {
     Change change(ops.table());
     UDAX_TRY(format::Inode * image, change.edit(inode));
-    UDAX_TRY(holes.from, fill_holes(change, *image, holes));
+    UDAX_TRY(holes.from, fill_holes(change, *image, holes, kHolesMax));
     if (holes.empty() && !whole.empty() && !change.nearly_full()) {
       UDAX_TRY(whole.from, extent::Editor(change.blocks(), *image).set_unwritten(whole.from, whole.to, true));
     }

@@ -124,16 +124,20 @@ Result<uint64_t> write_piece(Step& s, uint64_t offset, std::span<const std::byte
   return size;
 }
 
+// Mappings that one transaction of a write touches at most.
+constexpr size_t kPiecesMax = 256;
+
 /// One transaction's worth of a write, from `offset` on. Gives the bytes that are committed.
-Result<uint64_t> write_step(const Ops& ops, inode::Inode& inode, uint64_t offset, std::span<const std::byte> data,
-                            bool first, bool kill_suidgid) {
+Result<uint64_t> write_pieces(const Ops& ops, inode::Inode& inode, uint64_t offset,
+                              std::span<const std::byte> data, bool first, bool kill_suidgid, size_t pieces_max) {
   Change change(ops.table());
   UDAX_TRY(format::Inode * image, change.edit(inode));
   if (first) UDAX_CHECK(ops.kill_privileges(change, *image, kill_suidgid));
   if (offset > image->size) UDAX_CHECK(ops.zero_tail(change, *image, image->size));
   Step step{ops, inode, change, *image, kNoBlock, true};
   uint64_t done = 0;
-  while (done < data.size() && (done == 0 || !change.nearly_full())) {
+  for (size_t pieces = 0; done < data.size() && (pieces == 0 || (pieces < pieces_max && !change.nearly_full()));
+       ++pieces) {
     const auto piece = write_piece(step, offset + done, data.subspan(done));
     if (!piece) {
       // What is mapped so far is whole, and is kept, unless the map itself was left half edited.
@@ -148,6 +152,14 @@ Result<uint64_t> write_step(const Ops& ops, inode::Inode& inode, uint64_t offset
   touch_modified(*image, now());
   UDAX_CHECK(change.commit());
   return done;
+}
+
+/// The same; what outgrows a transaction's groups in the middle of an edit is done again piece by piece.
+Result<uint64_t> write_step(const Ops& ops, inode::Inode& inode, uint64_t offset, std::span<const std::byte> data,
+                            bool first, bool kill_suidgid) {
+  const auto done = write_pieces(ops, inode, offset, data, first, kill_suidgid, kPiecesMax);
+  if (done || done.error() != Error::kAgain) return done;
+  return write_pieces(ops, inode, offset, data, first, kill_suidgid, 1);
 }
 
 /// The whole range is mapped, written bytes within the file: copies it in place. False: it is not so.

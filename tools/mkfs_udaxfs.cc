@@ -111,8 +111,8 @@ std::string to_size_text(uint64_t bytes) {
   size_t unit = 0;
   while (unit + 1 < kUnits.size() && bytes >> (10 * (unit + 2)) != 0) ++unit;
   char text[32];
-  std::snprintf(text, sizeof text, "%.4g %s", static_cast<double>(bytes) / static_cast<double>(1ULL << (10 * (unit + 1))),
-                kUnits.at(unit));
+  std::snprintf(text, sizeof text, "%.4g %s",
+                static_cast<double>(bytes) / static_cast<double>(1ULL << (10 * (unit + 1))), kUnits.at(unit));
   return text;
 }
 
@@ -124,7 +124,8 @@ std::optional<int> parse(int argc, char** argv, Arguments* arguments) {
   std::string owner;
   app.add_option("POOL", arguments->pool, "/dev/daxX.Y, or a file")->required();
   app.add_option("-L,--label", arguments->make.label, "Label, 63 bytes at most");
-  app.add_option("-s,--size", size, "Size of the file, in bytes or with K, M, G or T; the file is made if need be");
+  app.add_option("-s,--size", size,
+                 "Size of the file, in bytes or with K, M, G or T; the file is made if need be");
   app.add_flag("-f,--force", arguments->force, "Overwrite what is there; with -s, resize a file that is there");
   app.add_option("-U,--uuid", uuid, "UUID of the pool (random if not given)");
   app.add_flag("-q,--quiet", arguments->quiet, "No summary");
@@ -229,7 +230,7 @@ int prepare_file(const Arguments& arguments, bool* is_made) {
   *is_made = false;
   if (!arguments.size_bytes) return 0;
   const uint64_t wanted = udax::align_down(*arguments.size_bytes, udax::kBlockSize);
-  struct stat st{};
+  struct stat st {};
   const bool exists = ::stat(arguments.pool.c_str(), &st) == 0;
   if (exists && S_ISCHR(st.st_mode)) {
     return fail(kExitUsage, arguments.pool + " is a device, which has the size it has; leave -s out");
@@ -259,7 +260,8 @@ int make(const Arguments& arguments) {
     }
   }
   if (const auto made = udax::mkfs::make_pool(medium, arguments.make, &why); !made) {
-    return fail(kExitFailed, arguments.pool + ": " + (why.empty() ? std::string(udax::to_string(made.error())) : why));
+    return fail(kExitFailed,
+                arguments.pool + ": " + (why.empty() ? std::string(udax::to_string(made.error())) : why));
   }
   const auto loaded = udax::media::load_superblock(medium, &why);
   if (!loaded) return fail(kExitFailed, arguments.pool + ": read back after writing, " + why);
@@ -270,8 +272,8 @@ int make(const Arguments& arguments) {
               g.group_count);
   std::printf("uuid %s, label \"%s\"\n", to_text(loaded->raw.uuid).c_str(), arguments.make.label.c_str());
   std::printf("journal %s, data from block %" PRIu64 ", root owner %" PRIu32 ":%" PRIu32 "\n",
-              to_size_text(g.journal_blocks * udax::kBlockSize).c_str(), g.data_start.value, arguments.make.root_uid,
-              arguments.make.root_gid);
+              to_size_text(g.journal_blocks * udax::kBlockSize).c_str(), g.data_start.value,
+              arguments.make.root_uid, arguments.make.root_gid);
   return 0;
 }
 

@@ -23,18 +23,18 @@ extern "C" {
 struct udax_ioc_info {
   uint16_t version_major; /* of the format */
   uint16_t version_minor;
-  uint32_t block_size;    /* bytes */
-  uint64_t compat;        /* feature bits of the superblock */
+  uint32_t block_size; /* bytes */
+  uint64_t compat;     /* feature bits of the superblock */
   uint64_t ro_compat;
   uint64_t incompat;
   uint8_t uuid[16];
-  char label[64];         /* ended by NUL */
+  char label[64]; /* ended by NUL */
   uint64_t block_count;
   uint64_t blocks_free;
   uint64_t journal_blocks;
-  uint32_t flags;         /* UDAX_INFO_... */
-  uint32_t dax_mode;      /* UDAX_DAX_... */
-  uint32_t granularity;   /* of stores that persist: UDAX_GRANULARITY_... */
+  uint32_t flags;       /* UDAX_INFO_... */
+  uint32_t dax_mode;    /* UDAX_DAX_... */
+  uint32_t granularity; /* of stores that persist: UDAX_GRANULARITY_... */
   uint32_t reserved[13];
 };
 #define UDAX_INFO_READ_ONLY 1u
@@ -48,25 +48,25 @@ struct udax_ioc_info {
 /* Live counters: a JSON text. */
 #define UDAX_STAT_TEXT_MAX 14328
 struct udax_ioc_stat {
-  uint32_t length;                /* bytes of text, its NUL not counted */
+  uint32_t length; /* bytes of text, its NUL not counted */
   uint32_t reserved;
-  char text[UDAX_STAT_TEXT_MAX];  /* ended by NUL */
+  char text[UDAX_STAT_TEXT_MAX]; /* ended by NUL */
 };
 
 /* Where a file lies. In: start, reserved 0. Out: count, flags, extents. Ask again with start behind the last extent
  * until UDAX_EXTENTS_LAST is set. The file must be open for reading. */
 #define UDAX_EXTENTS_MAX 256
 struct udax_extent {
-  uint64_t file_offset;    /* bytes */
-  uint64_t device_offset;  /* bytes, within the pool */
-  uint64_t length;         /* bytes */
-  uint32_t flags;          /* UDAX_EXTENT_... */
+  uint64_t file_offset;   /* bytes */
+  uint64_t device_offset; /* bytes, within the pool */
+  uint64_t length;        /* bytes */
+  uint32_t flags;         /* UDAX_EXTENT_... */
   uint32_t reserved;
 };
 struct udax_ioc_extents {
-  uint64_t start;          /* bytes */
-  uint32_t count;          /* of extents[] that are filled in */
-  uint32_t flags;          /* UDAX_EXTENTS_LAST */
+  uint64_t start; /* bytes */
+  uint32_t count; /* of extents[] that are filled in */
+  uint32_t flags; /* UDAX_EXTENTS_LAST */
   uint64_t reserved;
   struct udax_extent extents[UDAX_EXTENTS_MAX];
 };

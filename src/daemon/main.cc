@@ -52,7 +52,8 @@ int run(int argc, char** argv) {
   (void)log_init(options.log_level, LogTarget::kStderr);
   auto background = Background::enter(options.foreground);
   if (!background) {
-    std::fprintf(stderr, "udaxfs: cannot start the daemon: %s\n", std::string(to_string(background.error())).c_str());
+    std::fprintf(stderr, "udaxfs: cannot start the daemon: %s\n",
+                 std::string(to_string(background.error())).c_str());
     return kExitSystem;
   }
   return serve(options, *background);

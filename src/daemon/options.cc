@@ -48,8 +48,8 @@ Result<uint64_t> parse_timeout(std::string_view text) {
 
 // fstab(5) and mount(8) deal with these; mount.fuse3 passes some of them on.
 bool is_of_fstab(std::string_view key) {
-  static constexpr std::array kKeys{"defaults", "auto",  "noauto", "nofail",  "user",    "nouser",   "users",
-                                    "nousers",  "owner", "group",  "_netdev", "comment", "uhelper",  "helper",
+  static constexpr std::array kKeys{"defaults", "auto",  "noauto", "nofail",  "user",     "nouser",    "users",
+                                    "nousers",  "owner", "group",  "_netdev", "comment",  "uhelper",   "helper",
                                     "silent",   "loud",  "mand",   "nomand",  "iversion", "noiversion"};
   return key.starts_with("x-") || key.starts_with("X-") ||
          std::find(kKeys.begin(), kKeys.end(), key) != kKeys.end();
@@ -58,22 +58,36 @@ bool is_of_fstab(std::string_view key) {
 // Options without a value. False: not one of them.
 bool take_flag(Collected& c, std::string_view key) {
   fs::MountOptions& fs = c.options.fs;
-  if (key == "ro") fs.read_only = true;
-  else if (key == "rw") fs.read_only = false;
-  else if (key == "dax") fs.dax = fs::DaxMode::kAlways;
-  else if (key == "relatime" || key == "atime" || key == "nostrictatime") fs.atime = fs::AtimeMode::kRelative;
-  else if (key == "noatime") fs.atime = fs::AtimeMode::kNever;
-  else if (key == "strictatime" || key == "norelatime") fs.atime = fs::AtimeMode::kStrict;
-  else if (key == "suid" || key == "nosuid") c.suid = key == "suid";
-  else if (key == "dev" || key == "nodev") c.dev = key == "dev";
-  else if (key == "exec" || key == "noexec") c.exec = key == "exec";
-  else if (key == "sync" || key == "async") c.sync = key == "sync";
-  else if (key == "dirsync") c.dirsync = true;
-  else if (key == "allow_other") c.allow_other = true;
-  else if (key == "noallow_other") c.allow_other = false;
+  if (key == "ro")
+    fs.read_only = true;
+  else if (key == "rw")
+    fs.read_only = false;
+  else if (key == "dax")
+    fs.dax = fs::DaxMode::kAlways;
+  else if (key == "relatime" || key == "atime" || key == "nostrictatime")
+    fs.atime = fs::AtimeMode::kRelative;
+  else if (key == "noatime")
+    fs.atime = fs::AtimeMode::kNever;
+  else if (key == "strictatime" || key == "norelatime")
+    fs.atime = fs::AtimeMode::kStrict;
+  else if (key == "suid" || key == "nosuid")
+    c.suid = key == "suid";
+  else if (key == "dev" || key == "nodev")
+    c.dev = key == "dev";
+  else if (key == "exec" || key == "noexec")
+    c.exec = key == "exec";
+  else if (key == "sync" || key == "async")
+    c.sync = key == "sync";
+  else if (key == "dirsync")
+    c.dirsync = true;
+  else if (key == "allow_other")
+    c.allow_other = true;
+  else if (key == "noallow_other")
+    c.allow_other = false;
   // Always so: permissions are checked by the kernel; reading a directory does not change it here.
-  else return key == "default_permissions" || key == "diratime" || key == "nodiratime" || key == "lazytime" ||
-              key == "nolazytime";
+  else
+    return key == "default_permissions" || key == "diratime" || key == "nodiratime" || key == "lazytime" ||
+           key == "nolazytime";
   return true;
 }
 
@@ -91,10 +105,14 @@ std::optional<Status> take_value(Collected& c, std::string_view key, std::string
   if (key == "attr_timeout") return timeout(o.attr_timeout_ns);
   if (key == "negative_timeout") return timeout(o.negative_timeout_ns);
   if (key == "dax") {
-    if (value == "inode") o.fs.dax = fs::DaxMode::kInode;
-    else if (value == "always") o.fs.dax = fs::DaxMode::kAlways;
-    else if (value == "never") o.fs.dax = fs::DaxMode::kNever;
-    else return fail("option '" + whole + "': it is dax=inode, dax=always or dax=never");
+    if (value == "inode")
+      o.fs.dax = fs::DaxMode::kInode;
+    else if (value == "always")
+      o.fs.dax = fs::DaxMode::kAlways;
+    else if (value == "never")
+      o.fs.dax = fs::DaxMode::kNever;
+    else
+      return fail("option '" + whole + "': it is dax=inode, dax=always or dax=never");
     return Status();
   }
   if (key == "data") {
@@ -227,9 +245,12 @@ class Parser {
   }
 
   Status long_option(std::string_view word) {
-    if (word == "--help") c_.options.action = Options::Action::kHelp;
-    else if (word == "--version") c_.options.action = Options::Action::kVersion;
-    else return fail_("unknown option '" + std::string(word) + "'");
+    if (word == "--help")
+      c_.options.action = Options::Action::kHelp;
+    else if (word == "--version")
+      c_.options.action = Options::Action::kVersion;
+    else
+      return fail_("unknown option '" + std::string(word) + "'");
     return {};
   }
 
@@ -268,9 +289,7 @@ class Parser {
           o.foreground = true;
         }
         return true;
-      case 's':
-        c_.sloppy = true;
-        return helper_;
+      case 's': c_.sloppy = true; return helper_;
       case 'n':  // do not write /etc/mtab
       case 'v': return helper_;
       default: return false;

@@ -15,7 +15,7 @@ namespace udax::daemon {
 /// serving a mount that is still there, waits a few seconds: umount(8) returns before the last daemon has
 /// finished. Errors as PoolMedium::open; kBusy's `why` names the holder.
 [[nodiscard]] Result<std::unique_ptr<media::PoolMedium>> open_pool(const std::string& path, bool read_only,
-                                                                  std::string* why);
+                                                                   std::string* why);
 
 /// True if `mountpoint` is a mount of type fuse.udaxfs in this mount namespace.
 [[nodiscard]] bool is_udaxfs_mount(const std::string& mountpoint);

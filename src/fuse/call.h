@@ -18,8 +18,7 @@ namespace udax::fuse {
 
 class Call {
  public:
-  Call(const Request& request, ReplyChannel& channel)
-      : in(request.body), request_(request), channel_(channel) {}
+  Call(const Request& request, ReplyChannel& channel) : in(request.body), request_(request), channel_(channel) {}
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
 
@@ -43,8 +42,7 @@ class Call {
   }
   Delivery send_empty() { return send_header(0, {}, 0); }
   template <typename T>
-    requires std::is_trivially_copyable_v<T>
-  Delivery send(const T& body) {
+  requires std::is_trivially_copyable_v<T> Delivery send(const T& body) {
     return send_bytes(std::as_bytes(std::span(&body, 1)));
   }
   Delivery send_bytes(std::span<const std::byte> bytes) {

@@ -19,7 +19,7 @@ class Decoder {
   explicit Decoder(std::span<const std::byte> body) : left_(body) {}
 
   template <typename T>
-    requires std::is_trivially_copyable_v<T>
+  requires std::is_trivially_copyable_v<T>
   [[nodiscard]] Result<T> take() {
     if (left_.size() < sizeof(T)) return Error::kInvalid;
     T value;

@@ -18,13 +18,10 @@ Delivery DeviceChannel::send(const fuse_out_header& header, std::span<const iove
     if (::writev(fd_, pieces_.data(), static_cast<int>(pieces.size() + 1)) >= 0) return Delivery::kDelivered;
     switch (errno) {
       case EINTR: continue;
-      case ENOENT:        // the request was interrupted
-      case ENODEV:        // the mount is gone
-      case ECONNABORTED:
-        return Delivery::kGone;
-      case EFAULT:
-        log::error("fuse: bytes of a reply could not be read from the pool");
-        return Delivery::kFailed;
+      case ENOENT:  // the request was interrupted
+      case ENODEV:  // the mount is gone
+      case ECONNABORTED: return Delivery::kGone;
+      case EFAULT: log::error("fuse: bytes of a reply could not be read from the pool"); return Delivery::kFailed;
       default:
         log::error("fuse: reply of {} bytes: {}", header.len, std::strerror(errno));
         return Delivery::kFailed;

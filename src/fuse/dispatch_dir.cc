@@ -92,8 +92,7 @@ Status Dispatcher::readdir(Call& call) {
 Status Dispatcher::readdirplus(Call& call) {
   UDAX_TRY(const auto in, call.in.take<fuse_read_in>());
   UDAX_TRY(const auto directory, handles_.acquire(in.fh, call.ino(), true));
-  DirPacker packer(call.scratch().first(std::min<size_t>(in.size, call.scratch().size())),
-                   sizeof(fuse_entry_out));
+  DirPacker packer(call.scratch().first(std::min<size_t>(in.size, call.scratch().size())), sizeof(fuse_entry_out));
   const auto add = [this, &packer](const fs::DirEntry& entry) {
     std::byte* place = packer.add(entry);
     if (place == nullptr) return false;

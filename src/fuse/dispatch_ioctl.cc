@@ -21,7 +21,7 @@ namespace {
 
 constexpr uint32_t kGetFlags32 = 0x80046601;  // FS_IOC32_GETFLAGS
 constexpr uint32_t kSetFlags32 = 0x40046602;
-constexpr uint32_t kFlagOfDax = 0x02000000;   // FS_DAX_FL; its name is missing in older headers
+constexpr uint32_t kFlagOfDax = 0x02000000;  // FS_DAX_FL; its name is missing in older headers
 
 struct FlagPair {
   uint32_t inode_flag;

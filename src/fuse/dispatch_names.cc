@@ -80,8 +80,8 @@ Status Dispatcher::symlink(Call& call) {
 Status Dispatcher::mknod(Call& call) {
   UDAX_TRY(const auto in, call.in.take<fuse_mknod_in>());
   UDAX_TRY(const std::string_view name, call.in.take_name());
-  UDAX_TRY(const fs::Attr attr, fs_.make(call.ino(), name, in.mode, major_of(in.rdev), minor_of(in.rdev),
-                                         call.caller(in.umask)));
+  UDAX_TRY(const fs::Attr attr,
+           fs_.make(call.ino(), name, in.mode, major_of(in.rdev), minor_of(in.rdev), call.caller(in.umask)));
   return reply_entry(call, attr);
 }
 

@@ -23,11 +23,11 @@
 namespace udax::fuse {
 namespace {
 
-constexpr uint32_t kFlagsWanted = wire::kAsyncRead | wire::kAtomicOTrunc | wire::kExportSupport | wire::kBigWrites |
-                                  wire::kDontMask | wire::kIoctlDir | wire::kDoReaddirplus | wire::kReaddirplusAuto |
-                                  wire::kAsyncDio | wire::kParallelDirops | wire::kPosixAcl | wire::kMaxPages |
-                                  wire::kCacheSymlinks | wire::kHandleKillprivV2 | wire::kSetxattrExt |
-                                  wire::kInitExt;
+constexpr uint32_t kFlagsWanted = wire::kAsyncRead | wire::kAtomicOTrunc | wire::kExportSupport |
+                                  wire::kBigWrites | wire::kDontMask | wire::kIoctlDir | wire::kDoReaddirplus |
+                                  wire::kReaddirplusAuto | wire::kAsyncDio | wire::kParallelDirops |
+                                  wire::kPosixAcl | wire::kMaxPages | wire::kCacheSymlinks |
+                                  wire::kHandleKillprivV2 | wire::kSetxattrExt | wire::kInitExt;
 constexpr uint32_t kFlags2Wanted = wire::kDirectIoAllowMmap;
 
 constexpr uint16_t kMaxBackground = 64;
@@ -55,8 +55,8 @@ Status Dispatcher::init(Call& call) {
     return {};
   }
   if (in.major < FUSE_KERNEL_VERSION || in.minor < wire::kMinorMin) {
-    log::error("fuse: the kernel speaks protocol {}.{}; 7.{} (Linux 5.4) is the least that works", in.major, in.minor,
-               wire::kMinorMin);
+    log::error("fuse: the kernel speaks protocol {}.{}; 7.{} (Linux 5.4) is the least that works", in.major,
+               in.minor, wire::kMinorMin);
     return Error::kNotSupported;
   }
   uint32_t flags2_offered = 0;

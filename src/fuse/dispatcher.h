@@ -79,7 +79,7 @@ struct DispatcherOptions {
   uint64_t entry_timeout_ns = 86'400'000'000'000;  // all changes come through the kernel that caches: a day
   uint64_t attr_timeout_ns = 86'400'000'000'000;
   uint64_t negative_timeout_ns = 86'400'000'000'000;
-  std::string pool;        // for UDAX_IOC_STAT
+  std::string pool;  // for UDAX_IOC_STAT
   std::string mountpoint;
 };
 

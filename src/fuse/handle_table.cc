@@ -72,8 +72,8 @@ Result<HandleTable::Use> HandleTable::acquire(uint64_t handle, Ino ino, bool is_
         (state & kCountMask) == kCountMask) {
       return Error::kBadHandle;
     }
-  } while (!slot->state.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel,
-                                              std::memory_order_acquire));
+  } while (
+      !slot->state.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel, std::memory_order_acquire));
   Use use(this, slot, index);
   if (slot->is_directory != is_directory || slot->file->ino() != ino) return Error::kBadHandle;
   return use;

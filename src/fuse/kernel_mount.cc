@@ -71,7 +71,7 @@ Status fail(std::string* why, Error error, std::string text) {
 }
 
 Status check_mountpoint(const std::string& mountpoint, std::string* why) {
-  struct stat st{};
+  struct stat st {};
   if (::stat(mountpoint.c_str(), &st) != 0) {
     const int error = errno;
     if (error == ENOTCONN) {
@@ -154,7 +154,8 @@ Status KernelMount::check(const std::string& mountpoint, std::string* why) {
 }
 
 Result<std::unique_ptr<KernelMount>> KernelMount::mount(const std::string& mountpoint,
-                                                        const std::vector<std::string>& options, std::string* why) {
+                                                        const std::vector<std::string>& options,
+                                                        std::string* why) {
   UDAX_CHECK(check(mountpoint, why));
   std::string said;
   const Listening listening(&said);

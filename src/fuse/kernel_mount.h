@@ -20,8 +20,8 @@ class KernelMount {
   /// one sentence for the user. kNotFound: mount point, /dev/fuse or fusermount3 is missing; kNotDirectory; kAccess;
   /// kBusy: a dead mount is in the way; kIo: the kernel or fusermount3 refused.
   [[nodiscard]] static Result<std::unique_ptr<KernelMount>> mount(const std::string& mountpoint,
-                                                                 const std::vector<std::string>& options,
-                                                                 std::string* why);
+                                                                  const std::vector<std::string>& options,
+                                                                  std::string* why);
   /// The checks alone, for those who want to know before they touch anything. Errors as mount()'s.
   [[nodiscard]] static Status check(const std::string& mountpoint, std::string* why);
   /// Closes the descriptor; unmounts if that has not happened.

@@ -89,7 +89,7 @@ Result<std::unique_ptr<ReaderPool::Reader>> ReaderPool::make_reader(uint32_t ind
 }
 
 Status ReaderPool::start() {
-  struct sigaction action{};
+  struct sigaction action {};
   action.sa_handler = ignore_signal;  // no SA_RESTART: the read must end
   (void)::sigaction(kWakeSignal, &action, nullptr);
   ended_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -187,11 +187,8 @@ ReaderPool::Got ReaderPool::receive(Reader& me) {
       case ENOENT:  // the request was interrupted before it was read
         return stopping_.load(std::memory_order_relaxed) ? Got::kEnd : Got::kNothing;
       case ENODEV:  // unmounted
-      case ECONNABORTED:
-        return Got::kEnd;
-      default:
-        log::error("fuse: reading /dev/fuse: {}", std::strerror(errno));
-        return Got::kEnd;
+      case ECONNABORTED: return Got::kEnd;
+      default: log::error("fuse: reading /dev/fuse: {}", std::strerror(errno)); return Got::kEnd;
     }
   }
   if (n == 0) return Got::kEnd;
@@ -289,9 +286,8 @@ bool ReaderPool::watch(Reader& me, std::unique_lock<std::mutex>& lock) {
       // Nothing came for a while: sleep until something does.
       watcher_parked_.store(true, std::memory_order_seq_cst);
       if (other.busy_since_ns.load(std::memory_order_seq_cst) == 0) {
-        watcher_cv_.wait(lock, [&] {
-          return !watcher_parked_.load() || leader_.load() != leader || stopping_.load();
-        });
+        watcher_cv_.wait(lock,
+                         [&] { return !watcher_parked_.load() || leader_.load() != leader || stopping_.load(); });
       }
       watcher_parked_.store(false);
     }

@@ -28,9 +28,9 @@ Result<std::unique_ptr<Session>> Session::mount(fs::Filesystem& fs, const Sessio
   std::unique_ptr<Session> session(new Session(fs, std::move(kernel), options));
   if (const Status started = session->readers_.start(); !started) {
     if (why != nullptr) {
-      *why = started.error() == Error::kNotSupported ? "the kernel's FUSE protocol is too old: Linux 5.4 is needed"
-                                                     : "cannot serve the mount: " +
-                                                           std::string(to_string(started.error()));
+      *why = started.error() == Error::kNotSupported
+                 ? "the kernel's FUSE protocol is too old: Linux 5.4 is needed"
+                 : "cannot serve the mount: " + std::string(to_string(started.error()));
     }
     return started.error();
   }

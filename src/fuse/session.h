@@ -32,7 +32,7 @@ class Session final : private Notifier {
  public:
   /// Mounts, and serves from then on. On failure nothing is mounted and `why` gets one sentence for the user.
   [[nodiscard]] static Result<std::unique_ptr<Session>> mount(fs::Filesystem& fs, const SessionOptions& options,
-                                                             std::string* why);
+                                                              std::string* why);
   ~Session() override;
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;

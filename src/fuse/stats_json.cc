@@ -56,8 +56,9 @@ void append_layers(std::string& out, const fs::Stats& s) {
 std::string Dispatcher::stats_json() {
   std::string out;
   auto to = std::back_inserter(out);
-  fmt::format_to(to, R"({{"pool":{},"mountpoint":{},"pid":{},"uptime_ns":{},"open_files":{},)", quoted(options_.pool),
-                 quoted(options_.mountpoint), ::getpid(), monotonic_ns() - mounted_ns_, handles_.open_count());
+  fmt::format_to(to, R"({{"pool":{},"mountpoint":{},"pid":{},"uptime_ns":{},"open_files":{},)",
+                 quoted(options_.pool), quoted(options_.mountpoint), ::getpid(), monotonic_ns() - mounted_ns_,
+                 handles_.open_count());
   append_layers(out, fs_.stats());
   out += R"("ops":{)";
   const LockGuard guard(stats_mutex_);
@@ -66,9 +67,9 @@ std::string Dispatcher::stats_json() {
     OpTotals totals;
     for (const auto& stats : stats_) stats->add_to(opcode, totals);
     if (totals.count == 0) continue;
-    fmt::format_to(to, R"({}"{}":{{"count":{},"errors":{},"total_ns":{},"p50_ns":{},"p99_ns":{}}})", first ? "" : ",",
-                   opcode_name(opcode), totals.count, totals.errors, totals.time_ns, totals.percentile_ns(50),
-                   totals.percentile_ns(99));
+    fmt::format_to(to, R"({}"{}":{{"count":{},"errors":{},"total_ns":{},"p50_ns":{},"p99_ns":{}}})",
+                   first ? "" : ",", opcode_name(opcode), totals.count, totals.errors, totals.time_ns,
+                   totals.percentile_ns(50), totals.percentile_ns(99));
     first = false;
   }
   out += "}}";

@@ -65,7 +65,7 @@ void pass_on(int signal_number, siginfo_t* info, void* context) {
   // Die of it as if we had not been here: a fault comes again on return, a signal that was sent has to be resent.
   // (A fault that is ignored kills as well.)
   if (g_previous_action.sa_handler == SIG_IGN && info->si_code <= 0) return;
-  struct sigaction action{};
+  struct sigaction action {};
   action.sa_handler = SIG_DFL;
   ::sigaction(signal_number, &action, nullptr);
   if (info->si_code <= 0) ::raise(signal_number);
@@ -82,7 +82,7 @@ void install_handler_once() {
   static std::once_flag once;
   std::call_once(once, [] {
     UDAX_ASSERT(::sigaction(SIGBUS, nullptr, &g_previous_action) == 0);
-    struct sigaction action{};
+    struct sigaction action {};
     action.sa_sigaction = on_sigbus;
     action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
     ::sigemptyset(&action.sa_mask);
@@ -121,7 +121,8 @@ uint64_t FaultLog::bitmap_bytes() const {
   return align_up(words * sizeof(uint64_t), kBlockSize);
 }
 
-Result<std::unique_ptr<FaultLog>> FaultLog::watch(std::byte* base, uint64_t size, uint64_t unit, bool is_writable) {
+Result<std::unique_ptr<FaultLog>> FaultLog::watch(std::byte* base, uint64_t size, uint64_t unit,
+                                                  bool is_writable) {
   std::unique_ptr<FaultLog> log(new (std::nothrow) FaultLog(base, size, unit, is_writable));
   if (log == nullptr) return Error::kNoMemory;
   void* bitmap = ::mmap(nullptr, log->bitmap_bytes(), PROT_READ | PROT_WRITE,

@@ -37,11 +37,11 @@ enum class Granularity : uint8_t { kByte, kCacheLine, kPage };
 
 /// Running totals, for `udaxctl stat` and benchmarks. Each thread adds to a line of its own.
 struct Counters {
-  uint64_t stores = 0;          // calls
+  uint64_t stores = 0;  // calls
   uint64_t stored_bytes = 0;
-  uint64_t flushed_lines = 0;   // 64-byte lines flushed or stored non-temporally
+  uint64_t flushed_lines = 0;  // 64-byte lines flushed or stored non-temporally
   uint64_t drains = 0;
-  uint64_t faults = 0;          // media errors survived
+  uint64_t faults = 0;  // media errors survived
 };
 
 class Medium {

@@ -17,7 +17,9 @@ uint64_t lines_of(uint64_t offset, uint64_t size) {
   return (align_up(offset + size, kCacheLine) - align_down(offset, kCacheLine)) / kCacheLine;
 }
 
-bool is_zero(const std::byte* p, size_t size) { return *p == std::byte{0} && std::memcmp(p, p + 1, size - 1) == 0; }
+bool is_zero(const std::byte* p, size_t size) {
+  return *p == std::byte{0} && std::memcmp(p, p + 1, size - 1) == 0;
+}
 
 }  // namespace
 

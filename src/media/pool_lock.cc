@@ -23,7 +23,7 @@ bool is_alive(uint32_t pid) { return pid != 0 && (::kill(static_cast<pid_t>(pid)
 /// The process that /proc/locks shows with an flock on the file behind `fd`; 0 if it shows none (that of another
 /// pid namespace, or a filesystem whose device numbers differ from stat's).
 uint32_t find_locker(int fd) {
-  struct stat st{};
+  struct stat st {};
   if (::fstat(fd, &st) != 0) return 0;
   std::ifstream locks("/proc/locks");
   for (std::string line; std::getline(locks, line);) {
@@ -36,7 +36,8 @@ uint32_t find_locker(int fd) {
                     &inode) != 4) {
       continue;
     }
-    if (pid > 0 && inode == st.st_ino && major_number == ::major(st.st_dev) && minor_number == ::minor(st.st_dev)) {
+    if (pid > 0 && inode == st.st_ino && major_number == ::major(st.st_dev) &&
+        minor_number == ::minor(st.st_dev)) {
       return static_cast<uint32_t>(pid);
     }
   }
@@ -71,14 +72,15 @@ std::string describe_holder(const std::string& path, int fd, const Holder& holde
   const bool locker_lives = is_alive(locker);
   const bool holder_counts = is_alive(holder.pid) && (!locker_lives || locker == holder.pid);
   if (holder_counts) {
-    std::string text = path + " is in use by " + (holder.program.empty() ? "a process" : holder.program) + " (pid " +
-                       std::to_string(holder.pid) + ")";
+    std::string text = path + " is in use by " + (holder.program.empty() ? "a process" : holder.program) +
+                       " (pid " + std::to_string(holder.pid) + ")";
     if (!holder.mountpoint.empty()) text += ", mounted on " + holder.mountpoint;
     return text;
   }
   if (!locker_lives) return path + " is in use by another process";
   const std::string program = program_of(locker);
-  return path + " is in use by " + (program.empty() ? "a process" : program) + " (pid " + std::to_string(locker) + ")";
+  return path + " is in use by " + (program.empty() ? "a process" : program) + " (pid " + std::to_string(locker) +
+         ")";
 }
 
 }  // namespace udax::media

@@ -59,7 +59,8 @@ void Pending::add(PoolMapping& mapping, PageRange range) {
 }
 
 void Pending::merge() {
-  std::sort(used().begin(), used().end(), [](const PageRange& a, const PageRange& b) { return a.begin < b.begin; });
+  std::sort(used().begin(), used().end(),
+            [](const PageRange& a, const PageRange& b) { return a.begin < b.begin; });
   uint32_t kept = 0;
   for (const PageRange& range : used()) {
     if (kept != 0 && range.begin <= ranges.at(kept - 1).end) {
@@ -148,7 +149,7 @@ FileDescriptor::~FileDescriptor() {
 }
 
 Result<std::shared_ptr<PoolMapping>> PoolMapping::map(FileDescriptor fd, const std::string& path, bool is_writable,
-                                                     std::string* why) {
+                                                      std::string* why) {
   std::shared_ptr<PoolMapping> mapping(new PoolMapping());
   mapping->fd_ = std::move(fd);
   mapping->id_ = g_next_id.fetch_add(1, std::memory_order_relaxed);
@@ -166,7 +167,7 @@ Result<std::shared_ptr<PoolMapping>> PoolMapping::map(FileDescriptor fd, const s
 }
 
 Status PoolMapping::map_source(pmem2_source* source, const std::string& path, bool is_writable, std::string* why) {
-  struct stat st{};
+  struct stat st {};
   if (::fstat(fd(), &st) != 0) return say(why, Error::kIo, path, " cannot be looked at");
   const bool is_device = S_ISCHR(st.st_mode);
   size_t size = 0;
@@ -176,7 +177,8 @@ Status PoolMapping::map_source(pmem2_source* source, const std::string& path, bo
   }
   size_ = align_down(size, kBlockSize);
   if (size_ / kBlockSize < format::kPoolBlocksMin) {
-    return say(why, Error::kInvalid, path, " has ", std::to_string(size), " bytes, and a pool takes at least 8 MiB; ",
+    return say(why, Error::kInvalid, path, " has ", std::to_string(size),
+               " bytes, and a pool takes at least 8 MiB; ",
                is_device ? "use a larger namespace" : "`mkfs.udaxfs -s SIZE` sets the size of a file");
   }
 
@@ -211,7 +213,7 @@ Status PoolMapping::map_source(pmem2_source* source, const std::string& path, bo
 }
 
 void PoolMapping::find_kind(bool is_device) {
-  struct statfs fs{};
+  struct statfs fs {};
   const bool known = ::fstatfs(fd(), &fs) == 0;
   const auto magic = static_cast<uint64_t>(fs.f_type) & 0xFFFFFFFF;
   const bool is_memory = known && (magic == TMPFS_MAGIC || magic == RAMFS_MAGIC || magic == HUGETLBFS_MAGIC);

@@ -44,7 +44,7 @@ class PoolMapping {
  public:
   /// Maps all of the file or devdax behind `fd`. `path` is for `why` only.
   [[nodiscard]] static Result<std::shared_ptr<PoolMapping>> map(FileDescriptor fd, const std::string& path,
-                                                               bool is_writable, std::string* why);
+                                                                bool is_writable, std::string* why);
   ~PoolMapping();
   PoolMapping(const PoolMapping&) = delete;
   PoolMapping& operator=(const PoolMapping&) = delete;
@@ -73,7 +73,8 @@ class PoolMapping {
 
  private:
   PoolMapping() = default;
-  [[nodiscard]] Status map_source(pmem2_source* source, const std::string& path, bool is_writable, std::string* why);
+  [[nodiscard]] Status map_source(pmem2_source* source, const std::string& path, bool is_writable,
+                                  std::string* why);
   void find_kind(bool is_device);
 
   FileDescriptor fd_;

@@ -35,16 +35,17 @@ Status check_kind(const struct stat& st, const std::string& path, std::string* w
     return say(why, Error::kInvalid, path, " is a directory; a pool is a file or a devdax device (/dev/daxX.Y)");
   }
   if (S_ISBLK(st.st_mode)) {
-    return say(why, Error::kInvalid, path,
-               " is a block device, which cannot be mapped; make the namespace devdax (ndctl create-namespace -f -e "
-               "NAMESPACE -m devdax) and use its /dev/daxX.Y, or put ext4 or xfs on it, mount that with -o dax, and "
-               "use a file there");
+    return say(
+        why, Error::kInvalid, path,
+        " is a block device, which cannot be mapped; make the namespace devdax (ndctl create-namespace -f -e "
+        "NAMESPACE -m devdax) and use its /dev/daxX.Y, or put ext4 or xfs on it, mount that with -o dax, and "
+        "use a file there");
   }
   return say(why, Error::kInvalid, path, " is neither a file nor a devdax device (/dev/daxX.Y)");
 }
 
 Result<FileDescriptor> open_pool(const std::string& path, bool is_writable, std::string* why) {
-  struct stat st{};
+  struct stat st {};
   // Before it is opened, so that the kind is told even to those who may not open it.
   if (::stat(path.c_str(), &st) == 0) UDAX_CHECK(check_kind(st, path, why));
   // Non-blocking: a fifo must not hold us up. It has no meaning for what is let through below.
@@ -52,11 +53,12 @@ Result<FileDescriptor> open_pool(const std::string& path, bool is_writable, std:
   if (!fd.is_open()) {
     const int number = errno;
     if (number == ENOENT) {
-      return say(why, Error::kNotFound, path, " does not exist; `mkfs.udaxfs -s SIZE ", path, "` makes a pool there");
+      return say(why, Error::kNotFound, path, " does not exist; `mkfs.udaxfs -s SIZE ", path,
+                 "` makes a pool there");
     }
     if (number == EACCES || number == EPERM || number == EROFS) {
-      return say(why, from_errno(number), path, is_writable ? " may not be written: " : " may not be read: ",
-                 error_text(number));
+      return say(why, from_errno(number), path,
+                 is_writable ? " may not be written: " : " may not be read: ", error_text(number));
     }
     return say_errno(why, path, " cannot be opened: ", number);
   }
@@ -113,7 +115,8 @@ struct PoolMedium::Impl {
   /// Ends every store.
   void stored(uint64_t offset, uint64_t size, uint64_t lines) {
     counters.add_store(size, lines);
-    if (mapping->fault_log().is_lost(offset, size)) [[unlikely]] mapping->note_loss(mapping);
+    if (mapping->fault_log().is_lost(offset, size)) [[unlikely]]
+      mapping->note_loss(mapping);
   }
 };
 
@@ -159,7 +162,7 @@ Status PoolMedium::create_file(const std::string& path, uint64_t size, std::stri
     if (errno != EEXIST) return say_errno(why, path, " cannot be made: ", errno);
     UDAX_TRY(fd, open_pool(path, true, why));
   }
-  struct stat st{};
+  struct stat st {};
   if (::fstat(fd.get(), &st) != 0) return say_errno(why, path, " cannot be looked at: ", errno);
   if (!S_ISREG(st.st_mode)) return say(why, Error::kInvalid, path, " is a device: its size cannot be set");
   if (const Status locked = lock_pool(fd.get(), LockKind::kExclusive, std::chrono::milliseconds(0)); !locked) {
@@ -206,7 +209,8 @@ void PoolMedium::flush(uint64_t offset, uint64_t size) {
   impl_->mapping->flush(offset, size);
   if (impl_->mapping->needs_msync()) impl_->mapping->note(impl_->mapping, offset, size);
   // What others stored through mappings of their own is flushed by us: a lost page shows up here as well.
-  if (impl_->mapping->fault_log().is_lost(offset, size)) [[unlikely]] impl_->mapping->note_loss(impl_->mapping);
+  if (impl_->mapping->fault_log().is_lost(offset, size)) [[unlikely]]
+    impl_->mapping->note_loss(impl_->mapping);
   impl_->counters.add_flush(lines_of(offset, size));
 }
 

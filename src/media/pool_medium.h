@@ -39,8 +39,8 @@ class PoolMedium final : public Medium {
   /// Maps `path`: a regular file, or a devdax character device. On failure `why` gets one sentence for the user
   /// that says what to do. kNotFound, kAccess, kBusy (in use: names the holder), kInvalid (a directory, a block
   /// device such as /dev/pmem0, too small), kIo.
-  [[nodiscard]] static Result<std::unique_ptr<PoolMedium>> open(const std::string& path, const OpenOptions& options,
-                                                               std::string* why);
+  [[nodiscard]] static Result<std::unique_ptr<PoolMedium>> open(const std::string& path,
+                                                                const OpenOptions& options, std::string* why);
   /// Makes the regular file `path` of `size` bytes (sparse), or sets the size of the one there, before open().
   [[nodiscard]] static Status create_file(const std::string& path, uint64_t size, std::string* why);
 

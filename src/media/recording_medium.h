@@ -21,10 +21,10 @@ class RecordingMedium final : public MemoryMedium {
   enum class Kind : uint8_t { kStore, kStoreNt, kFlush, kDrain, kMark };
   struct Event {
     Kind kind = Kind::kStore;
-    uint32_t thread = 0;   // small number of the thread
-    uint64_t offset = 0;   // kMark: the caller's value
-    uint64_t size = 0;     // bytes
-    uint64_t data = 0;     // kStore, kStoreNt: where the new bytes are in data()
+    uint32_t thread = 0;  // small number of the thread
+    uint64_t offset = 0;  // kMark: the caller's value
+    uint64_t size = 0;    // bytes
+    uint64_t data = 0;    // kStore, kStoreNt: where the new bytes are in data()
   };
 
   explicit RecordingMedium(uint64_t size);

@@ -15,9 +15,9 @@
 namespace udax::media {
 namespace {
 
-constexpr uint64_t kJournalBlocksMin = 256;    // 1 MiB
-constexpr uint64_t kJournalBlocksUsual = 8192; // 32 MiB: more does not make anything faster
-constexpr uint64_t kDataBlocksMin = 256;       // below this a pool is of no use to anyone
+constexpr uint64_t kJournalBlocksMin = 256;     // 1 MiB
+constexpr uint64_t kJournalBlocksUsual = 8192;  // 32 MiB: more does not make anything faster
+constexpr uint64_t kDataBlocksMin = 256;        // below this a pool is of no use to anyone
 
 std::string number(uint64_t v) { return std::to_string(v); }
 
@@ -40,17 +40,17 @@ uint64_t desc_blocks_for(uint64_t groups) {
 
 bool has_magic(const format::Superblock& sb) { return sb.magic.get() == format::kSuperblockMagic; }
 
-bool is_sealed(const format::Superblock& sb) {
-  return format::is_sealed(0, format::Unit::kSuperblock, &sb);
-}
+bool is_sealed(const format::Superblock& sb) { return format::is_sealed(0, format::Unit::kSuperblock, &sb); }
 
 /// The part of the layout that is the same for every version 1 pool, or what is wrong with it.
 const char* layout_fault(const format::Superblock& sb) {
   const uint64_t blocks = sb.block_count.get();
   if (blocks < format::kPoolBlocksMin || blocks > format::kPoolBlocksMax) return "block_count out of range";
   if (sb.group_count.get() != groups_for(blocks)) return "group_count does not match block_count";
-  if (sb.desc_blocks.get() != desc_blocks_for(sb.group_count.get())) return "desc_blocks does not match group_count";
-  const uint64_t starts[] = {sb.desc_start.get(), sb.bitmap_start.get(), sb.journal_start.get(), sb.data_start.get()};
+  if (sb.desc_blocks.get() != desc_blocks_for(sb.group_count.get()))
+    return "desc_blocks does not match group_count";
+  const uint64_t starts[] = {sb.desc_start.get(), sb.bitmap_start.get(), sb.journal_start.get(),
+                             sb.data_start.get()};
   for (const uint64_t start : starts) {
     if (start >= blocks) return "an area starts past the pool's end";
   }
@@ -58,8 +58,10 @@ const char* layout_fault(const format::Superblock& sb) {
     return "journal_blocks out of range";
   }
   if (sb.desc_start.get() < format::kDescStart.value) return "the descriptors lie over the root block";
-  if (sb.bitmap_start.get() < sb.desc_start.get() + sb.desc_blocks.get()) return "bitmaps lie over the descriptors";
-  if (sb.journal_start.get() < sb.bitmap_start.get() + sb.group_count.get()) return "the journal lies over the bitmaps";
+  if (sb.bitmap_start.get() < sb.desc_start.get() + sb.desc_blocks.get())
+    return "bitmaps lie over the descriptors";
+  if (sb.journal_start.get() < sb.bitmap_start.get() + sb.group_count.get())
+    return "the journal lies over the bitmaps";
   if (sb.data_start.get() < sb.journal_start.get() + sb.journal_blocks.get()) return "data lies over the journal";
   if (sb.data_start.get() >= blocks - 1) return "no room for data";
   if (sb.reserved_blocks.get() > blocks - 1 - sb.data_start.get()) return "reserved_blocks out of range";
@@ -106,13 +108,15 @@ bool find_replica(const Medium& medium, const format::Superblock& primary, forma
 
 Result<Geometry> check_superblock(const format::Superblock& sb, uint64_t medium_blocks, std::string* why) {
   if (!has_magic(sb)) {
-    return say(why, Error::kNotAPool, "not a udaxfs pool (no superblock at block 0 or at its end); "
+    return say(why, Error::kNotAPool,
+               "not a udaxfs pool (no superblock at block 0 or at its end); "
                "make one with mkfs.udaxfs");
   }
   if (!is_sealed(sb)) return say(why, Error::kCorrupted, "the superblock is damaged (its checksum is wrong)");
   if (sb.version_major.get() != format::kVersionMajor) {
     const bool newer = sb.version_major.get() > format::kVersionMajor;
-    return say(why, Error::kUnsupportedFormat, newer ? "made by a newer udaxfs (format " : "of an unknown format (",
+    return say(why, Error::kUnsupportedFormat,
+               newer ? "made by a newer udaxfs (format " : "of an unknown format (",
                number(sb.version_major.get()), ".", number(sb.version_minor.get()), ", this build knows ",
                number(format::kVersionMajor), ".", number(format::kVersionMinor), ")");
   }

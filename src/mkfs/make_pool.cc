@@ -82,7 +82,8 @@ format::GroupDesc make_group(Medium& medium, const Geometry& g, uint64_t group) 
   const uint64_t used_end = g.data_start.value + kBlocksUsedInData;
   format::GroupDesc desc{};
   desc.group = group;
-  const bool is_whole = base + format::kGroupBlocks <= g.replica().value;  // neither cut short nor with the replica
+  const bool is_whole =
+      base + format::kGroupBlocks <= g.replica().value;  // neither cut short nor with the replica
   if (is_whole && base >= used_end) {
     desc.flags = format::kGroupUninit;
     desc.free_blocks = format::kGroupBlocks;
@@ -117,8 +118,8 @@ void write_journal_control(Medium& medium, const Geometry& g, const MakeOptions&
     slot.state = format::kJournalClean;
     slot.sequence = sequence;
     slot.epoch = o.journal_epoch;
-    slot.checksum = format::checksum_without(g.checksum_seed, &slot, sizeof slot,
-                                             offsetof(format::JournalSlot, checksum));
+    slot.checksum =
+        format::checksum_without(g.checksum_seed, &slot, sizeof slot, offsetof(format::JournalSlot, checksum));
   }
   medium.store_nt(offset_of(format::kJournalControlBlock), &control, sizeof control);
 }
@@ -229,7 +230,8 @@ Status make_pool(Medium& medium, const MakeOptions& options, std::string* why) t
     return say(why, Error::kInvalid, "too large for a pool: it takes at most 128 TiB");
   }
   if (options.label.size() > kLabelMax) return say(why, Error::kInvalid, "label longer than 63 bytes");
-  if (options.label.find('\0') != std::string::npos) return say(why, Error::kInvalid, "label with a NUL byte in it");
+  if (options.label.find('\0') != std::string::npos)
+    return say(why, Error::kInvalid, "label with a NUL byte in it");
   if ((options.root_mode & ~07777U) != 0) return say(why, Error::kInvalid, "root_mode is not permission bits");
   if (options.time.nanoseconds >= 1'000'000'000) return say(why, Error::kInvalid, "time out of range");
 

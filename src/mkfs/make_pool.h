@@ -26,11 +26,11 @@ struct MakeOptions {
   std::string label;
   std::array<uint8_t, 16> uuid{};
   std::array<uint8_t, 16> hash_key{};
-  uint32_t journal_epoch = 0;   // a ring left by an earlier pool must not be taken for this one's
+  uint32_t journal_epoch = 0;  // a ring left by an earlier pool must not be taken for this one's
   uint64_t journal_blocks = 0;
   uint32_t root_uid = 0;
   uint32_t root_gid = 0;
-  uint32_t root_mode = 0755;    // permission bits
+  uint32_t root_mode = 0755;  // permission bits
   format::TimeStamp time;
 };
 

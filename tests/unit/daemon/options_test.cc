@@ -62,7 +62,8 @@ TEST_F(OptionsTest, OrdinaryUsers) {
 }
 
 TEST_F(OptionsTest, AsMountCallsIt) {
-  const Options o = good({"/pool", "/mnt", "-o", "rw,nosuid,nodev,noexec,relatime,x-systemd.automount,_netdev,"
+  const Options o = good({"/pool", "/mnt", "-o",
+                          "rw,nosuid,nodev,noexec,relatime,x-systemd.automount,_netdev,"
                           "user=joe,users,noauto,defaults,sync"});
   EXPECT_THAT(o.mount_options, Contains("nosuid"));
   EXPECT_THAT(o.mount_options, Contains("nodev"));
@@ -120,8 +121,8 @@ TEST_F(OptionsTest, ErrorsNameWhatIsWrong) {
   for (const char* bad : {"threads=0", "threads=65", "threads=", "threads=2x", "threads=-1"}) {
     expect_error({"/pool", "/mnt", "-o", bad}, bad);
   }
-  for (const char* bad : {"entry_timeout=", "attr_timeout=-1", "negative_timeout=nan", "entry_timeout=1e99",
-                          "attr_timeout=3s"}) {
+  for (const char* bad :
+       {"entry_timeout=", "attr_timeout=-1", "negative_timeout=nan", "entry_timeout=1e99", "attr_timeout=3s"}) {
     expect_error({"/pool", "/mnt", "-o", bad}, bad);
   }
   expect_error({"/pool", "/mnt", "-o", "dax=maybe"}, "dax=inode, dax=always or dax=never");

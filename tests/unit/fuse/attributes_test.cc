@@ -93,10 +93,9 @@ TEST_F(AttributesTest, Xattrs) {
   EXPECT_EQ(ask(FUSE_SETXATTR, f.node, Body().add(in).text("user.a").raw("value")).error, 0);
   in.flags = 1;  // XATTR_CREATE
   EXPECT_EQ(ask(FUSE_SETXATTR, f.node, Body().add(in).text("user.a").raw("other")).error, -EEXIST);
-  EXPECT_EQ(ask(FUSE_GETXATTR, f.node, Body().add(fuse_getxattr_in{0, 0}).text("user.a"))
-                .as<fuse_getxattr_out>()
-                .size,
-            5U);
+  EXPECT_EQ(
+      ask(FUSE_GETXATTR, f.node, Body().add(fuse_getxattr_in{0, 0}).text("user.a")).as<fuse_getxattr_out>().size,
+      5U);
   EXPECT_EQ(ask(FUSE_GETXATTR, f.node, Body().add(fuse_getxattr_in{4, 0}).text("user.a")).error, -ERANGE);
   EXPECT_EQ(ask(FUSE_GETXATTR, f.node, Body().add(fuse_getxattr_in{64, 0}).text("user.a")).text(), "value");
   EXPECT_EQ(ask(FUSE_GETXATTR, f.node, Body().add(fuse_getxattr_in{64, 0}).text("user.b")).error, -ENODATA);

@@ -14,8 +14,8 @@ class IoTest : public Harness {
   IoTest() { init(); }
   Opened create_dax(std::string_view name, uint32_t flags = O_RDWR) {
     const Opened f = create(1, name, flags);
-    EXPECT_TRUE(pool.fs().set_flags(Ino(f.node), format::kFlagDax, format::kFlagDax, std::nullopt,
-                                    udax::test::kRoot));
+    EXPECT_TRUE(
+        pool.fs().set_flags(Ino(f.node), format::kFlagDax, format::kFlagDax, std::nullopt, udax::test::kRoot));
     (void)release(f);
     return open(f.node, flags);
   }
@@ -86,8 +86,8 @@ TEST_F(IoTest, WrongHandles) {
   const Opened f = create(1, "file");
   const Opened g = create(1, "other");
   const uint64_t dir = opendir(1);
-  for (const uint64_t bad : {uint64_t{0}, ~uint64_t{0}, f.handle + (uint64_t{1} << 32), f.handle + 16,
-                             g.handle, dir, uint64_t{0xFFFFFFFF}}) {
+  for (const uint64_t bad : {uint64_t{0}, ~uint64_t{0}, f.handle + (uint64_t{1} << 32), f.handle + 16, g.handle,
+                             dir, uint64_t{0xFFFFFFFF}}) {
     const Opened wrong{f.node, bad, 0};
     EXPECT_EQ(read(wrong, 0, 10).error, -EBADF) << bad;
     EXPECT_EQ(write(wrong, 0, "x").error, -EBADF) << bad;

@@ -93,8 +93,9 @@ TEST_F(IoctlTest, UnknownAndMalformed) {
 
 TEST_F(IoctlTest, Info) {
   const uint64_t handle = opendir(1);
-  const auto info = ioctl(1, handle, static_cast<uint32_t>(UDAX_IOC_INFO), sizeof(udax_ioc_info), {}, FUSE_IOCTL_DIR)
-                        .as<udax_ioc_info>(sizeof(fuse_ioctl_out));
+  const auto info =
+      ioctl(1, handle, static_cast<uint32_t>(UDAX_IOC_INFO), sizeof(udax_ioc_info), {}, FUSE_IOCTL_DIR)
+          .as<udax_ioc_info>(sizeof(fuse_ioctl_out));
   EXPECT_EQ(info.version_major, 1U);
   EXPECT_EQ(info.block_size, 4096U);
   EXPECT_EQ(info.block_count, kPoolSize / 4096);

@@ -22,7 +22,8 @@ class MalformedTest : public Harness {
 
   void expect_one_reply(uint32_t opcode, uint64_t node, const std::vector<std::byte>& body) {
     send(opcode, node, body);
-    ASSERT_EQ(channel.sends, wants_reply(opcode) ? 1 : 0) << opcode_name(opcode) << ", " << body.size() << " bytes";
+    ASSERT_EQ(channel.sends, wants_reply(opcode) ? 1 : 0)
+        << opcode_name(opcode) << ", " << body.size() << " bytes";
   }
 
   /// A good message of each opcode, for `file` and `dir`.
@@ -96,7 +97,8 @@ TEST_F(MalformedTest, EveryMessageAtEveryLength) {
   const Opened file = create(1, "file");
   const uint64_t dir = opendir(1);
   for (const auto& [opcode, body] : samples(file, dir)) {
-    const uint64_t node = opcode == FUSE_READDIR || opcode == FUSE_READDIRPLUS || opcode == FUSE_LOOKUP ? 1 : file.node;
+    const uint64_t node =
+        opcode == FUSE_READDIR || opcode == FUSE_READDIRPLUS || opcode == FUSE_LOOKUP ? 1 : file.node;
     const auto& bytes = body.bytes();
     for (size_t length = 0; length <= bytes.size(); ++length) {
       if (length > 300 && length + 20 < bytes.size() && length % 97 != 0) continue;  // the long one

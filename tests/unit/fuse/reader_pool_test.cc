@@ -7,7 +7,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-
 #include "tests/unit/fuse/wire_harness.h"
 
 namespace udax::fuse::test {

@@ -22,8 +22,7 @@ namespace udax::fuse::test {
 class Body {
  public:
   template <typename T>
-    requires std::is_trivially_copyable_v<T>
-  Body& add(const T& value) {
+  requires std::is_trivially_copyable_v<T> Body& add(const T& value) {
     const auto* at = reinterpret_cast<const std::byte*>(&value);
     bytes_.insert(bytes_.end(), at, at + sizeof(T));
     return *this;
@@ -56,9 +55,7 @@ struct Answer {
     if (body.size() >= offset + sizeof(T)) std::memcpy(&value, body.data() + offset, sizeof(T));
     return value;
   }
-  [[nodiscard]] std::string text() const {
-    return {reinterpret_cast<const char*>(body.data()), body.size()};
-  }
+  [[nodiscard]] std::string text() const { return {reinterpret_cast<const char*>(body.data()), body.size()}; }
 };
 
 /// Keeps replies, or loses them on request.

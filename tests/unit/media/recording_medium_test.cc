@@ -36,8 +36,8 @@ TEST(RecordingMediumTest, LogsBetweenStartAndStopOnly) {
   EXPECT_EQ(*medium.as<uint64_t>(16), after);
   const auto& events = medium.events();
   ASSERT_EQ(events.size(), 6U);
-  const std::vector<Kind> kinds = {Kind::kStore, Kind::kFlush, Kind::kDrain, Kind::kMark, Kind::kStoreNt,
-                                   Kind::kStoreNt};
+  const std::vector<Kind> kinds = {Kind::kStore, Kind::kFlush,   Kind::kDrain,
+                                   Kind::kMark,  Kind::kStoreNt, Kind::kStoreNt};
   for (size_t i = 0; i < kinds.size(); ++i) EXPECT_EQ(events[i].kind, kinds[i]) << i;
   EXPECT_EQ(events[0].offset, 8U);
   EXPECT_EQ(events[0].size, 8U);

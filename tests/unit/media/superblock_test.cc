@@ -80,7 +80,8 @@ TEST_F(SuperblockTest, BothBroken) {
   medium_.raw()[kSize - 1] ^= std::byte{1};
   expect_load(Error::kCorrupted, "no replica");
   std::memset(medium_.raw(), 0, 8);
-  expect_load(Error::kNotAPool, "not a udaxfs pool (no superblock at block 0 or at its end); make one with mkfs.udaxfs");
+  expect_load(Error::kNotAPool,
+              "not a udaxfs pool (no superblock at block 0 or at its end); make one with mkfs.udaxfs");
 }
 
 TEST_F(SuperblockTest, EmptyMediaAreNoPools) {
@@ -186,8 +187,9 @@ TEST_F(SuperblockTest, WhatPassesTheChecksIsSound) {
   RecordProperty("seed", static_cast<int>(kSeed));
   Random random(kSeed);
   const format::Superblock good = sb_;
-  le64* fields[] = {&sb_.block_count,   &sb_.group_count,    &sb_.desc_start, &sb_.desc_blocks,    &sb_.bitmap_start,
-                    &sb_.journal_start, &sb_.journal_blocks, &sb_.data_start, &sb_.reserved_blocks};
+  le64* fields[] = {&sb_.block_count,    &sb_.group_count,  &sb_.desc_start,
+                    &sb_.desc_blocks,    &sb_.bitmap_start, &sb_.journal_start,
+                    &sb_.journal_blocks, &sb_.data_start,   &sb_.reserved_blocks};
   uint64_t accepted = 0;
   for (int round = 0; round < 20000; ++round) {
     sb_ = good;
@@ -266,8 +268,8 @@ TEST(PlanGeometryTest, KnownSizes) {
     uint64_t bytes, groups, desc_blocks, journal_blocks;
   };
   const Row rows[] = {
-      {8ULL << 20, 1, 1, 256},      {128ULL << 20, 1, 1, 512},     {129ULL << 20, 2, 1, 516},
-      {1ULL << 30, 8, 1, 4096},     {1ULL << 40, 8192, 128, 8192}, {128ULL << 40, 1 << 20, 16384, 8192},
+      {8ULL << 20, 1, 1, 256},  {128ULL << 20, 1, 1, 512},     {129ULL << 20, 2, 1, 516},
+      {1ULL << 30, 8, 1, 4096}, {1ULL << 40, 8192, 128, 8192}, {128ULL << 40, 1 << 20, 16384, 8192},
   };
   for (const Row& row : rows) {
     const auto g = plan_geometry(row.bytes / kBlockSize);

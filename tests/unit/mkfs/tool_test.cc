@@ -67,7 +67,8 @@ class ToolTest : public testing::Test {
 };
 
 TEST_F(ToolTest, MakesAFileAndAPoolOnIt) {
-  ASSERT_EQ(run("-s 64M -L data -U 01234567-89AB-cdef-0123-456789abcdef --root-owner 12:34 " + pool_), 0) << output_;
+  ASSERT_EQ(run("-s 64M -L data -U 01234567-89AB-cdef-0123-456789abcdef --root-owner 12:34 " + pool_), 0)
+      << output_;
   EXPECT_EQ(std::count(output_.begin(), output_.end(), '\n'), 3) << output_;
   EXPECT_THAT(output_, HasSubstr("01234567-89ab-cdef-0123-456789abcdef"));
   EXPECT_EQ(std::filesystem::file_size(pool_), 64U << 20);

@@ -51,13 +51,13 @@ if [[ -z $bin ]]; then
 fi
 
 scratch=$(mktemp -d /dev/shm/udax-scale.XXXXXX)
-mnt=$scratch/mnt
-pool=$scratch/pool
-daemon=
 cleanup() {
   local status=$?
   trap - EXIT
-  if mountpoint -q "$mnt" 2>/dev/null; then umount "$mnt" 2>/dev/null || umount -l "$mnt" || true; fi
+  local mnt
+  for mnt in "$scratch"/mnt-*; do
+    if mountpoint -q "$mnt" 2>/dev/null; then umount "$mnt" 2>/dev/null || umount -l "$mnt" || true; fi
+  done
   rm -rf --one-file-system "$scratch"
   exit "$status"
 }
@@ -79,80 +79,99 @@ if [[ $(id -u) -ne 0 || ! -e /dev/fuse ]]; then
   exit 0
 fi
 
+# Two pools, one with few files and one with many, each with a mount point of its own, so that rounds can go over both
+# in turn: a busy moment of the machine falls on the two.
+few=10
+declare -A daemons
+pool_of() { printf '%s/pool-%s' "$scratch" "$1"; }
+mnt_of() { printf '%s/mnt-%s' "$scratch" "$1"; }
 # Microseconds; bash's own clock, no process.
 now_us() { printf '%s' "${EPOCHREALTIME/[.,]/}"; }
-anon_kib() { awk '/^RssAnon:/ { print $2 }' "/proc/$daemon/status"; }
+anon_kib() { awk '/^RssAnon:/ { print $2 }' "/proc/${daemons[$1]}/status"; }
+is_running() { [[ -e /proc/$1 && $(awk '{ print $3 }' "/proc/$1/stat" 2>/dev/null) != Z ]]; }
 
-# Mounts in the background as mount(8) does; sets `daemon` and `took_us`.
+# Mounts in the background as mount(8) does; sets `took_us`.
 mount_pool() {
-  local start
+  local start pool mnt
+  pool=$(pool_of "$1") mnt=$(mnt_of "$1")
   start=$(now_us)
   PMEM2_FORCE_GRANULARITY=CACHE_LINE "$bin/udaxfs" "$pool" "$mnt" -o loglevel=warning
   took_us=$(($(now_us) - start))
-  daemon=$(pgrep -n -f "^$bin/udaxfs $pool ")
+  daemons[$1]=$(pgrep -n -f "^$bin/udaxfs $pool ")
 }
 unmount_pool() {
-  umount "$mnt"
-  while [[ -e /proc/$daemon ]]; do sleep 0.01; done
+  umount "$(mnt_of "$1")"
+  while is_running "${daemons[$1]}"; do sleep 0.01; done
 }
 # As a crash: the daemon dies, then the dead mount is taken away.
 kill_pool() {
-  kill -9 "$daemon"
-  while [[ -e /proc/$daemon && $(awk '{ print $3 }' "/proc/$daemon/stat" 2>/dev/null) != Z ]]; do sleep 0.01; done
-  umount "$mnt" 2>/dev/null || umount -l "$mnt"
+  kill -9 "${daemons[$1]}"
+  while is_running "${daemons[$1]}"; do sleep 0.01; done
+  umount "$(mnt_of "$1")" 2>/dev/null || umount -l "$(mnt_of "$1")"
 }
-# Makes files 1...$1 in the mount, by a tool that makes many in one process.
+# Makes $1 files in its mount, by a tool that makes many in one process.
 populate() {
-  mkdir "$mnt/files"
-  (cd "$mnt/files" && seq -f 'file-%08.0f.dat' "$1" | xargs touch)
+  mkdir "$(mnt_of "$1")/files"
+  (cd "$(mnt_of "$1")/files" && seq -f 'file-%08.0f.dat' "$1" | xargs touch)
 }
-note() {  # note METRIC UNIT PARAMETER VALUE
-  printf '%-40s  %-6s  %-10s  %s\n' "$1" "$2" "$3" "$4"
-  printf '"%s",%s,%s,%s\n' "$1" "$2" "$3" "$4" >>"$out/mounted.csv"
+note() {  # note METRIC UNIT COUNT VALUES...: the median, and how far the values go
+  local metric=$1 unit=$2 count=$3
+  shift 3
+  printf '%s\n' "$@" | sort -n | awk -v m="$metric" -v u="$unit" -v c="$count" -v csv="$out/mounted.csv" '
+    { v[NR] = $1 }
+    END {
+      printf "%-28s  %-3s  %8d files  %8d  (%d to %d, %d rounds)\n", m, u, c, v[int((NR + 1) / 2)], v[1], v[NR], NR
+      printf "\"%s\",%s,%d,%d,%d,%d,%d\n", m, u, c, v[int((NR + 1) / 2)], v[1], v[NR], NR >>csv
+    }'
 }
-median() { sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 
-mount_times() {  # mount_times PARAMETER
-  local clean=() killed=() i
-  for ((i = 0; i < 7; i++)); do
-    unmount_pool
-    mount_pool
-    clean+=("$took_us")
-    touch "$mnt"/brief-{1..50} && rm "$mnt"/brief-*
-    kill_pool
-    mount_pool
-    killed+=("$took_us")
+mount_times() {
+  local i count
+  declare -A clean=() killed=()
+  for ((i = 0; i < 11; i++)); do
+    for count in "$few" "$files"; do
+      unmount_pool "$count"
+      mount_pool "$count"
+      clean[$count]+=" $took_us"
+      touch "$(mnt_of "$count")"/brief-{1..50} && rm "$(mnt_of "$count")"/brief-*
+      kill_pool "$count"
+      mount_pool "$count"
+      killed[$count]+=" $took_us"
+    done
   done
-  note "mount, clean" us "$1" "$(printf '%s\n' "${clean[@]}" | median)"
-  note "mount after kill -9" us "$1" "$(printf '%s\n' "${killed[@]}" | median)"
+  for count in "$few" "$files"; do
+    local -a c k
+    read -ra c <<<"${clean[$count]}"
+    read -ra k <<<"${killed[$count]}"
+    note "mount, clean" us "$count" "${c[@]}"
+    note "mount after kill -9" us "$count" "${k[@]}"
+  done
 }
 
-memory() {  # memory PARAMETER
-  unmount_pool
-  mount_pool
-  note "daemon's memory, mounted" KiB "$1" "$(anon_kib)"
-  find "$mnt/files" -printf '' -size +1G
-  note "... after a walk with stat" KiB "$1" "$(anon_kib)"
+memory() {
+  unmount_pool "$1"
+  mount_pool "$1"
+  note "daemon's memory, mounted" KiB "$1" "$(anon_kib "$1")"
+  find "$(mnt_of "$1")/files" -printf '' -size +1G
+  note "... after a walk with stat" KiB "$1" "$(anon_kib "$1")"
   echo 2 >/proc/sys/vm/drop_caches
   sleep 2
-  note "... after the kernel forgot" KiB "$1" "$(anon_kib)"
+  note "... after the kernel forgot" KiB "$1" "$(anon_kib "$1")"
 }
 
 say "through a mount"
-printf 'metric,unit,parameter,value\n' >"$out/mounted.csv"
-mkdir "$mnt"
-for count in 10 "$files"; do
-  rm -f "$pool"
-  "$bin/mkfs.udaxfs" -s 4G "$pool" >/dev/null
-  mount_pool
+printf 'metric,unit,files,median,min,max,rounds\n' >"$out/mounted.csv"
+for count in "$few" "$files"; do
+  mkdir "$(mnt_of "$count")"
+  "$bin/mkfs.udaxfs" -s 4G "$(pool_of "$count")" >/dev/null
+  mount_pool "$count"
   populate "$count"
-  mount_times "$count files"
-  memory "$count files"
-  if [[ $count -eq 10 ]]; then unmount_pool; fi
 done
+mount_times
+for count in "$few" "$files"; do memory "$count"; done
 
 say "latency, beside $files files"
 mkdir "$scratch/tmpfs"
-"$bin/bench_latency" --rounds "$rounds" --csv "$out/latency.csv" "tmpfs=$scratch/tmpfs" "udaxfs=$mnt"
-unmount_pool
+"$bin/bench_latency" --rounds "$rounds" --csv "$out/latency.csv" "tmpfs=$scratch/tmpfs" "udaxfs=$(mnt_of "$files")"
+for count in "$few" "$files"; do unmount_pool "$count"; done
 say "the figures are in $out"

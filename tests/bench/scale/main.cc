@@ -129,8 +129,9 @@ int main(int argc, char** argv) {
   // Each of some hundred mounts would say what it replayed.
   static_cast<void>(udax::log_init(udax::LogLevel::kWarning, udax::LogTarget::kStderr));
   Report report;
-  std::printf("granularity %s, seed %llu, median of %u rounds\n", arguments.granularity.c_str(),
-              static_cast<unsigned long long>(arguments.settings.seed), arguments.settings.rounds);
+  std::printf("granularity %s, seed %llu, median of %u rounds, or of as many as the CSV says\n",
+              arguments.granularity.c_str(), static_cast<unsigned long long>(arguments.settings.seed),
+              arguments.settings.rounds);
   try {
     run(arguments, report);
   } catch (const std::exception& failure) {

@@ -8,9 +8,10 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cinttypes>
-#include <cstdio>
+#include <charconv>
 #include <fstream>
+#include <sstream>
+#include <string_view>
 #include <thread>
 
 namespace udax::media {
@@ -20,6 +21,38 @@ constexpr std::chrono::milliseconds kPollInterval{5};
 
 bool is_alive(uint32_t pid) { return pid != 0 && (::kill(static_cast<pid_t>(pid), 0) == 0 || errno == EPERM); }
 
+/// Takes a number, and what separates it from the next, off the front of `text`. False: there is none that fits.
+template <typename T>
+bool take_number(std::string_view& text, int base, T& number) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number, base);
+  if (error != std::errc{}) return false;
+  text.remove_prefix(static_cast<size_t>(end - text.data()));
+  if (text.starts_with(':')) text.remove_prefix(1);
+  return true;
+}
+
+/// The process that has an flock on the file `st`, if this line of /proc/locks shows one; else 0. The line reads
+/// "1: FLOCK  ADVISORY  WRITE 4711 fd:00:1234 0 EOF"; a waiter's has "->" before FLOCK.
+uint32_t flock_owner(const std::string& line, const struct stat& st) {
+  std::istringstream words(line);
+  std::string ordinal, kind, strength, access, owner, file;
+  if (!(words >> ordinal >> kind >> strength >> access >> owner >> file) || kind != "FLOCK") return 0;
+  std::string_view owner_left = owner;
+  std::string_view file_left = file;
+  int32_t pid = 0;  // -1, or 0: a process that this pid namespace does not show
+  unsigned major_number = 0;
+  unsigned minor_number = 0;
+  uint64_t inode = 0;
+  if (!take_number(owner_left, 10, pid) || !take_number(file_left, 16, major_number) ||
+      !take_number(file_left, 16, minor_number) || !take_number(file_left, 10, inode)) {
+    return 0;
+  }
+  if (pid <= 0 || inode != st.st_ino || major_number != ::major(st.st_dev) || minor_number != ::minor(st.st_dev)) {
+    return 0;
+  }
+  return static_cast<uint32_t>(pid);
+}
+
 /// The process that /proc/locks shows with an flock on the file behind `fd`; 0 if it shows none (that of another
 /// pid namespace, or a filesystem whose device numbers differ from stat's).
 uint32_t find_locker(int fd) {
@@ -27,19 +60,7 @@ uint32_t find_locker(int fd) {
   if (::fstat(fd, &st) != 0) return 0;
   std::ifstream locks("/proc/locks");
   for (std::string line; std::getline(locks, line);) {
-    long pid = 0;
-    unsigned major_number = 0;
-    unsigned minor_number = 0;
-    uint64_t inode = 0;
-    // "1: FLOCK  ADVISORY  WRITE 4711 fd:00:1234 0 EOF"; a waiter's line has "->" before FLOCK.
-    if (std::sscanf(line.c_str(), "%*[^:]: FLOCK %*s %*s %ld %x:%x:%" SCNu64, &pid, &major_number, &minor_number,
-                    &inode) != 4) {
-      continue;
-    }
-    if (pid > 0 && inode == st.st_ino && major_number == ::major(st.st_dev) &&
-        minor_number == ::minor(st.st_dev)) {
-      return static_cast<uint32_t>(pid);
-    }
+    if (const uint32_t pid = flock_owner(line, st); pid != 0) return pid;
   }
   return 0;
 }

@@ -16,6 +16,7 @@
 
 # shellcheck shell=bash
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck disable=SC2034  # for the scripts
 top=$(cd "$here/../.." && pwd)
 script=$(basename "$0" .sh)
 

@@ -21,6 +21,7 @@
 #include "format/format.h"
 #include "media/pool_medium.h"
 #include "media/superblock.h"
+#include "output.h"
 
 namespace {
 
@@ -163,24 +164,7 @@ void print_json(const std::string& pool, const Report& r) {
                               {"problem_count", r.problem_count},
                               {"unrepaired_count", r.unrepaired_count},
                               {"problems", std::move(problems)}};
-  // Names may hold any bytes: what is not UTF-8 is replaced.
-  std::printf("%s\n", all.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
-}
-
-/// Names in problems come from the pool: what could move a terminal's cursor does not get there.
-std::string printable(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte >= 0x20 && byte != 0x7F) {
-      out += c;
-    } else {
-      char code[5];
-      std::snprintf(code, sizeof code, "\\x%02x", byte);
-      out += code;
-    }
-  }
-  return out;
+  udax::tools::print(all);
 }
 
 void print_counts(const Report& r) {
@@ -198,7 +182,7 @@ void print_text(const Arguments& a, const Report& r) {
   const bool repairing = a.mode != CheckOptions::kReportOnly;
   for (const udax::check::Problem& p : r.problems) {
     const char* const end = !repairing ? "" : p.repaired ? " - repaired" : " - LEFT";
-    std::printf("%s%s\n", printable(p.what).c_str(), end);
+    std::printf("%s%s\n", udax::tools::printable(p.what).c_str(), end);
   }
   if (r.problem_count > r.problems.size()) {
     std::printf("... and %" PRIu64 " more problems\n", r.problem_count - r.problems.size());
@@ -228,8 +212,7 @@ int run(const Arguments& a) {
   PoolMedium& medium = *opened.value();
   if (a.mode == CheckOptions::kPreen && !a.force && udax::check::is_unmounted_cleanly(medium)) {
     if (a.json) {
-      std::printf("%s\n",
-                  nlohmann::json{{"pool", a.pool}, {"outcome", "clean"}, {"skipped", true}}.dump(2).c_str());
+      udax::tools::print({{"pool", a.pool}, {"outcome", "clean"}, {"skipped", true}});
     } else {
       std::printf("%s: clean (unmounted cleanly; -f checks it all the same)\n", a.pool.c_str());
     }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "output.h"
 
 namespace udax::ctl {
 
@@ -22,11 +23,9 @@ inline constexpr int kExitUsage = 2;
 /// Prints "udaxctl: SENTENCE" and gives kExitFailed.
 int fail(const std::string& sentence);
 
-/// Prints JSON; what in a string is not UTF-8 is replaced.
-void print(const nlohmann::json& json);
+using tools::print;
+using tools::printable;
 
-/// Text from the pool as a terminal may see it: control bytes as \xNN.
-std::string printable(std::string_view text);
 /// "12.5 MiB"
 std::string size_text(uint64_t bytes);
 std::string uuid_text(const uint8_t (&uuid)[16]);

@@ -9,34 +9,15 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "base/log.h"
 #include "check/check.h"
 #include "fuse/dispatcher.h"
-#include "media/memory_medium.h"
-#include "mkfs/make_pool.h"
+#include "tests/fuzz/seed_pool.h"
 
 namespace udax {
 namespace {
 
-constexpr uint64_t kPoolSize = 8 * 1024 * 1024;
-
-void must(bool done) {
-  if (!done) std::abort();
-}
-
-struct Seed {
-  media::MemoryMedium medium{kPoolSize};
-  Seed() {
-    static_cast<void>(log_init(LogLevel::kError, LogTarget::kStderr));
-    mkfs::MakeOptions options;
-    options.uuid.fill(1);
-    options.hash_key.fill(2);
-    options.journal_epoch = 1;
-    options.journal_blocks = 256;
-    options.time = {1, 1};
-    must(mkfs::make_pool(medium, options).has_value());
-  }
-};
+using fuzz::kPoolSize;
+using fuzz::must;
 
 class CountingChannel final : public fuse::ReplyChannel {
  public:
@@ -159,7 +140,7 @@ void run(fs::Filesystem& fs, const uint8_t* data, size_t size) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace udax;
-  static Seed seed;
+  static fuzz::SeedPool seed;
   static auto medium = std::make_shared<media::MemoryMedium>(kPoolSize);
   medium->copy_from(seed.medium);
   fs::MountOptions options;

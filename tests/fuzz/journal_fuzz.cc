@@ -10,30 +10,14 @@
 #include <memory>
 #include <vector>
 
-#include "base/log.h"
 #include "format/checksum.h"
 #include "fs/filesystem.h"
-#include "media/memory_medium.h"
-#include "mkfs/make_pool.h"
+#include "tests/fuzz/seed_pool.h"
 
 namespace udax {
 namespace {
 
-constexpr uint64_t kPoolSize = 8 * 1024 * 1024;
-
-struct Seed {
-  media::MemoryMedium medium{kPoolSize};
-  Seed() {
-    static_cast<void>(log_init(LogLevel::kError, LogTarget::kStderr));
-    mkfs::MakeOptions options;
-    options.uuid.fill(1);
-    options.hash_key.fill(2);
-    options.journal_epoch = 1;
-    options.journal_blocks = 256;
-    options.time = {1, 1};
-    if (!mkfs::make_pool(medium, options)) std::abort();
-  }
-};
+using fuzz::kPoolSize;
 
 class Input {
  public:
@@ -106,7 +90,7 @@ void lay_records(media::MemoryMedium& medium, Input in) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace udax;
-  static Seed seed;
+  static fuzz::SeedPool seed;
   static auto medium = std::make_shared<media::MemoryMedium>(kPoolSize);
   medium->copy_from(seed.medium);
   lay_records(*medium, Input(data, size));

@@ -11,25 +11,20 @@
 #include <memory>
 #include <vector>
 
-#include "base/log.h"
 #include "check/check.h"
 #include "format/checksum.h"
 #include "fs/filesystem.h"
-#include "media/memory_medium.h"
-#include "mkfs/make_pool.h"
+#include "tests/fuzz/seed_pool.h"
 
 namespace udax {
 namespace {
 
-constexpr uint64_t kPoolSize = 8 * 1024 * 1024;
+using fuzz::kPoolSize;
+using fuzz::must;
 constexpr fs::Caller kRoot{0, 0, 1, 022};
 
 std::span<const std::byte> bytes(std::string_view s) {
   return {reinterpret_cast<const std::byte*>(s.data()), s.size()};
-}
-
-void must(bool done) {
-  if (!done) std::abort();
 }
 
 Ino make_file(fs::Filesystem& fs, Ino parent, const std::string& name, uint64_t pieces) {
@@ -41,20 +36,11 @@ Ino make_file(fs::Filesystem& fs, Ino parent, const std::string& name, uint64_t 
 }
 
 /// The pool that every run starts from, and the blocks of it that hold metadata.
-struct Seed {
-  media::MemoryMedium medium{kPoolSize};
+struct Seed : fuzz::SeedPool {
   std::vector<uint64_t> blocks;
   uint32_t checksum_seed = 0;
 
   Seed() {
-    static_cast<void>(log_init(LogLevel::kError, LogTarget::kStderr));
-    mkfs::MakeOptions options;
-    options.uuid.fill(1);
-    options.hash_key.fill(2);
-    options.journal_epoch = 1;
-    options.journal_blocks = 256;
-    options.time = {1, 1};
-    must(mkfs::make_pool(medium, options).has_value());
     auto shared = std::shared_ptr<media::Medium>(&medium, [](media::Medium*) {});
     auto mounted = fs::Filesystem::mount(shared, {}, nullptr);
     must(mounted.has_value());

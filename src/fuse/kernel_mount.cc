@@ -18,8 +18,6 @@
 
 #include "base/log.h"
 
-extern char** environ;
-
 namespace udax::fuse {
 namespace {
 

@@ -89,16 +89,13 @@ void InodeCache::Impl::Shard::evict() {
     const auto& entries = inodes.entries();
     if (hand >= entries.size()) hand = 0;
     Inode* const inode = entries[hand].value;
-    if (inode == nullptr || inode->references_ > 0) {
-      ++hand;
-    } else if (inode->recently_used_) {
-      inode->recently_used_ = false;
-      ++hand;
-    } else if (!may_go(*inode)) {
-      ++hand;
-    } else {
+    const bool is_idle = inode != nullptr && inode->references_ == 0;
+    if (is_idle && !inode->recently_used_ && may_go(*inode)) {
       drop(inode);  // another may move to its place: the hand stays
+      continue;
     }
+    if (is_idle) inode->recently_used_ = false;
+    ++hand;
   }
 }
 

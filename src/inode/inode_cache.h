@@ -71,7 +71,7 @@ struct CacheStats {
 class InodeCache {
  public:
   /// `capacity`: unreferenced inodes kept.
-  InodeCache(InodeTable& table, uint64_t capacity = 65536);
+  explicit InodeCache(InodeTable& table, uint64_t capacity = 65536);
   ~InodeCache();
 
   /// The inode, loaded if need be. kStale: the number is not in use. kCorrupted, kNoMemory.

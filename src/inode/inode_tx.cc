@@ -119,7 +119,7 @@ Status InodeTx::Part::lock_map() UDAX_NO_THREAD_SAFETY_ANALYSIS {
 }
 
 void InodeTx::Part::unlock_all() noexcept UDAX_NO_THREAD_SAFETY_ANALYSIS {
-  if (applying_) shard_->apply_lock.unlock();
+  if (shard_ != nullptr && applying_) shard_->apply_lock.unlock();
   applying_ = false;
   if (inode_file_ != nullptr) table_.map_lock.unlock();
   inode_file_ = nullptr;

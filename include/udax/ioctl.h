@@ -73,9 +73,20 @@ struct udax_ioc_extents {
 #define UDAX_EXTENT_UNWRITTEN 1u
 #define UDAX_EXTENTS_LAST 1u
 
+/* How a regular file is accessed; of a directory, what files made in it get. */
+struct udax_ioc_dax {
+  uint32_t flags;       /* UDAX_DAX_FLAG, UDAX_DAX_EFFECTIVE */
+  uint32_t open_dax;    /* files open, by how they were opened, but for the one that asks: a change of the flag */
+  uint32_t open_cached; /* holds for later opens, while open ones keep their caching */
+  uint32_t reserved[5];
+};
+#define UDAX_DAX_FLAG 1u      /* the flag is set */
+#define UDAX_DAX_EFFECTIVE 2u /* the next open is for direct access: the flag, or the mount's dax= option */
+
 #define UDAX_IOC_INFO _IOR(UDAX_IOC_MAGIC, 1, struct udax_ioc_info)
 #define UDAX_IOC_STAT _IOR(UDAX_IOC_MAGIC, 2, struct udax_ioc_stat)
 #define UDAX_IOC_EXTENTS _IOWR(UDAX_IOC_MAGIC, 3, struct udax_ioc_extents)
+#define UDAX_IOC_DAX _IOR(UDAX_IOC_MAGIC, 4, struct udax_ioc_dax)
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// getattr, setattr, flags; and the privileges that changes of owner or content take away.
+// getattr, setattr; and the privileges that changes of owner or content take away.
 //
 // Rules (chown(2), chmod(2), truncate(2), setxattr(2); the kernel's FUSE_HANDLE_KILLPRIV_V2): chown clears setuid,
 // and setgid where the group may execute, for all but directories; a write or truncate clears the same when the
@@ -142,40 +142,6 @@ Result<Attr> Filesystem::setattr(Ino ino, const SetAttr& s, const Caller& /*call
   return to_attr(ref->snapshot());
 } catch (const std::bad_alloc&) {
   return Error::kNoMemory;
-}
-
-Status Filesystem::set_flags(Ino ino, uint32_t flags, uint32_t mask, std::optional<uint32_t> project_id,
-                             const Caller& caller) {
-  const Ops ops{*this};
-  UDAX_CHECK(ops.check_writable());
-  if ((mask & ~format::kFlagsKnown) != 0 || (flags & ~mask) != 0) return Error::kNotSupported;
-  UDAX_TRY(const inode::InodeRef ref, ops.get(ino));
-  const LockGuard guard(ref->rwsem);
-  if (ref->dead) return Error::kStale;
-  const format::Inode& current = ref->image();
-  if (!caller.is_root() && caller.uid != current.uid) return Error::kPermission;
-  const uint32_t wanted = (current.flags & ~mask) | flags;
-  const uint32_t changed = wanted ^ current.flags;
-  if ((changed & (format::kFlagAppend | format::kFlagImmutable)) != 0 && !caller.is_root()) {
-    return Error::kPermission;
-  }
-  const uint32_t type = type_of(current.mode);
-  if (type != 0100000U && type != 0040000U && changed != 0) return Error::kNotSupported;
-  if (type != 0040000U && (flags & (format::kFlagDirSync | format::kFlagProjInherit)) != 0) {
-    return Error::kNotSupported;
-  }
-  // As the kernel's: whoever cannot write to it cannot change how it is treated either.
-  const bool stays_immutable = (current.flags & wanted & format::kFlagImmutable) != 0;
-  const bool new_project = project_id && *project_id != current.project_id;
-  if (new_project && !caller.is_root()) return Error::kPermission;
-  if (changed == 0 && !new_project) return {};
-  if (stays_immutable) return Error::kPermission;
-  Change change(ops.table());
-  UDAX_TRY(format::Inode * image, change.edit(*ref));
-  image->flags = wanted;
-  if (new_project) image->project_id = *project_id;
-  set_ctime(*image, now());
-  return change.commit();
 }
 
 }  // namespace udax::fs

@@ -88,6 +88,7 @@ Result<uint64_t> Filesystem::copy_range(OpenFile& from, uint64_t from_offset, Op
   }
   if ((target.image().flags & (format::kFlagImmutable | format::kFlagAppend)) != 0) return Error::kPermission;
   UDAX_CHECK(ops.resume_truncate(target));
+  UDAX_CHECK(ops.keep_copies(target, to_offset, length));
   uint64_t done = 0;
   while (done < length) {
     const auto n = copy_piece(ops, source, from_offset + done, target, to_offset + done, length - done);

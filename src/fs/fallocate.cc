@@ -9,6 +9,7 @@
 // Locks: rwsem exclusive; punch and zero also invalidate_lock exclusive, after every mapper has let go.
 #include <algorithm>
 
+#include "base/sync_point.h"
 #include "fs/ops.h"
 
 namespace udax::fs {
@@ -165,8 +166,12 @@ Status Filesystem::fallocate(OpenFile& file, uint32_t mode, uint64_t offset, uin
     if (wanted > statfs().blocks_available + inode.image().block_count) return Error::kNoSpace;
     return allocate(ops, inode, touched(offset, end), new_size);
   }
-  const LockGuard invalidate(inode.invalidate_lock);
-  mappers_.invalidate(inode.ino(), {align_down(offset, kBlockSize), align_up(end, kBlockSize)});
+  UDAX_CHECK(ops.keep_copies(inode, offset, length));
+  const InvalidateLock invalidate(inode);
+  UDAX_SYNC_POINT("fs.fallocate.locked");
+  // The blocks that go. Those at the edges stay, with the views of them and what is dirty in them.
+  const BlockRange whole = covered(offset, end);
+  if (!whole.empty()) UDAX_CHECK(ops.dax().drop(inode, whole.from, whole.to));
   if (what == kFallocPunchHole) return punch(ops, inode, offset, end);
   return zero_range(ops, inode, offset, end, new_size);
 }

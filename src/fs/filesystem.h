@@ -32,6 +32,7 @@
 
 #include "alloc/block_allocator.h"
 #include "base/error.h"
+#include "dax/dax.h"
 #include "fs/types.h"
 #include "inode/inode_cache.h"
 #include "inode/inode_table.h"
@@ -41,7 +42,6 @@
 
 namespace udax::fs {
 
-class DirtyData;
 class Filesystem;
 
 /// An open file or directory. Destroying it (release) may remove an unlinked file.
@@ -65,6 +65,7 @@ class OpenFile {
   inode::InodeRef ref_;
   const uint32_t flags_;
   const bool dax_;
+  std::atomic<uint32_t> errors_seen_;  // of Inode::write_errors: each is told to each handle once
 };
 
 using OpenFilePtr = std::unique_ptr<OpenFile>;
@@ -72,6 +73,22 @@ using OpenFilePtr = std::unique_ptr<OpenFile>;
 /// Where read() delivers: called once, with locks held, with pieces that point into the pool (or at zeroes) and add
 /// up to what is read. What it returns is what read() returns. Must not call back into the filesystem.
 using ReadSink = std::function<Status(std::span<const iovec> pieces, uint64_t bytes)>;
+
+/// Copies of pages that a write has made stale.
+struct StaleCopies {
+  FileBlock from;
+  FileBlock to;  // none: from
+  mapping::PageCopies::Wave wave;
+  [[nodiscard]] bool any() const { return from < to; }
+};
+
+/// How a file is accessed, for those who ask.
+struct DaxState {
+  bool flag = false;      // stored in the inode
+  bool is_dax = false;    // what the next open gets; of a directory: that of a file made in it
+  uint32_t open_dax = 0;  // handles, by how they were opened
+  uint32_t open_cached = 0;
+};
 
 /// A directory entry as readdir delivers it.
 struct DirEntry {
@@ -89,6 +106,7 @@ struct Stats {
   inode::CacheStats cache;
   journal::JournalStats journal;
   media::Counters media;
+  dax::CounterValues dax;
   uint64_t corruptions = 0;
   uint64_t evicted_orphans = 0;
   journal::ReplayResult replay;
@@ -138,9 +156,11 @@ class Filesystem {
   [[nodiscard]] Result<Attr> getattr(Ino ino);
   [[nodiscard]] Result<Attr> setattr(Ino ino, const SetAttr& changes, const Caller& caller);
   /// Sets the inode flags of `mask` to `flags`' (format::kFlag...), and the project id if given. Only the owner or
-  /// root: kPermission; append and immutable only root.
+  /// root: kPermission; append and immutable only root. A change of kFlagDax takes effect at once, also on open and
+  /// mapped files: see fs/flags.cc. It then takes copies back, as recall() does, with what that requires.
   [[nodiscard]] Status set_flags(Ino ino, uint32_t flags, uint32_t mask, std::optional<uint32_t> project_id,
                                  const Caller& caller);
+  [[nodiscard]] Result<DaxState> dax_state(Ino ino);
   [[nodiscard]] Result<std::vector<std::byte>> getxattr(Ino ino, std::string_view name);
   /// Names with their prefixes, each ended by NUL. trusted.* only for root.
   [[nodiscard]] Result<std::string> listxattr(Ino ino, const Caller& caller);
@@ -155,9 +175,22 @@ class Filesystem {
   /// Up to `size` bytes from `offset`; less only at the end of the file.
   [[nodiscard]] Status read(OpenFile& file, uint64_t offset, uint64_t size, const ReadSink& sink);
   /// Bytes written; less than asked only when space ran out after some were. `append`: at the end of the file,
-  /// whatever `offset` says.
+  /// whatever `offset` says. `stale`: what is to be done about copies, if any; null where nobody holds copies.
   [[nodiscard]] Result<uint64_t> write(OpenFile& file, uint64_t offset, std::span<const std::byte> data,
-                                       bool append, bool kill_suidgid);
+                                       bool append, bool kill_suidgid, StaleCopies* stale = nullptr);
+
+  // For a front door whose other side caches pages (a kernel), see mapping/page_copies.h:
+  /// read() to fill pages of the cache: of files that are accessed directly, too, it is noted what is handed out.
+  [[nodiscard]] Status fill(OpenFile& file, uint64_t offset, uint64_t size, const ReadSink& sink);
+  /// Pages come back. What their holder did not change is left alone; the size stays.
+  [[nodiscard]] Status write_back(OpenFile& file, uint64_t offset, std::span<const std::byte> data);
+  /// write() of bytes that are in the cache's pages, too.
+  [[nodiscard]] Result<uint64_t> write_through(OpenFile& file, uint64_t offset, std::span<const std::byte> data,
+                                               bool kill_suidgid);
+  /// Takes back the copies that a write() has made stale. REQUIRES: no lock, and a thread that the holder of the copies
+  /// does not wait for. To be called before whoever wrote is told so.
+  void recall(OpenFile& file, const StaleCopies& stale);
+
   /// `mode`: kFalloc...
   [[nodiscard]] Status fallocate(OpenFile& file, uint32_t mode, uint64_t offset, uint64_t length);
   [[nodiscard]] Result<uint64_t> copy_range(OpenFile& from, uint64_t from_offset, OpenFile& to, uint64_t to_offset,
@@ -177,7 +210,9 @@ class Filesystem {
 
   [[nodiscard]] StatFs statfs();
   [[nodiscard]] Stats stats();
-  [[nodiscard]] mapping::MapperRegistry& mappers() { return mappers_; }
+  /// Faults, and the registry of mappers.
+  [[nodiscard]] dax::Dax& dax() { return *dax_; }
+  [[nodiscard]] mapping::MapperRegistry& mappers() { return dax_->mappers(); }
   [[nodiscard]] media::Medium& medium() { return *medium_; }
   [[nodiscard]] const media::Geometry& geometry() const { return meta_->geometry(); }
   [[nodiscard]] bool read_only() const { return options_.read_only || medium_->read_only(); }
@@ -196,8 +231,7 @@ class Filesystem {
   std::unique_ptr<alloc::BlockAllocator> allocator_;
   std::unique_ptr<inode::InodeTable> table_;
   std::unique_ptr<inode::InodeCache> cache_;
-  std::unique_ptr<DirtyData> dirty_data_;
-  mapping::MapperRegistry mappers_;
+  std::unique_ptr<dax::Dax> dax_;
   Mutex rename_mutex_;  // directory moves across directories, one at a time
   std::atomic<uint64_t> evicted_orphans_{0};
   journal::ReplayResult replay_;

@@ -3,7 +3,6 @@
 // Mounting: superblock, journal replay, group descriptors, root; then the orphans. Nothing here reads in proportion
 // to files or used space. Unmounting: the reverse.
 #include "base/log.h"
-#include "fs/dirty_data.h"
 #include "fs/ops.h"
 #include "media/superblock.h"
 
@@ -38,7 +37,7 @@ std::string sentence(Error error, const char* what) {
 }  // namespace
 
 Filesystem::Filesystem(std::shared_ptr<media::Medium> medium, const MountOptions& options)
-    : medium_(std::move(medium)), options_(options), dirty_data_(std::make_unique<DirtyData>()) {}
+    : medium_(std::move(medium)), options_(options) {}
 
 Filesystem::~Filesystem() = default;
 
@@ -77,6 +76,7 @@ Result<std::unique_ptr<Filesystem>> Filesystem::mount(std::shared_ptr<media::Med
     return loaded.error();
   }
   fs->cache_ = std::make_unique<inode::InodeCache>(*fs->table_, options.inode_cache);
+  fs->dax_ = std::make_unique<dax::Dax>(*fs->table_, *fs->meta_, *fs->medium_);
   const Ops ops{*fs};
   auto root = ops.get_dir(kRootIno);
   if (!root) {
@@ -140,6 +140,7 @@ Stats Filesystem::stats() {
   s.cache = cache_->stats();
   s.journal = journal_->stats();
   s.media = medium_->counters();
+  s.dax = dax_->counters().values();
   s.corruptions = meta_->corruptions();
   s.evicted_orphans = evicted_orphans_.load(std::memory_order_relaxed);
   s.replay = replay_;

@@ -13,8 +13,9 @@
 namespace udax::fs {
 
 OpenFile::OpenFile(Filesystem& fs, inode::InodeRef ref, uint32_t flags, bool dax)
-    : fs_(fs), ref_(std::move(ref)), flags_(flags), dax_(dax) {
+    : fs_(fs), ref_(std::move(ref)), flags_(flags), dax_(dax), errors_seen_(ref_->write_errors.load()) {
   ref_->open_count.fetch_add(1);
+  (dax_ ? ref_->open_dax : ref_->open_cached).fetch_add(1);
 }
 
 OpenFile::~OpenFile() { fs_.release(*this); }
@@ -62,6 +63,7 @@ Result<OpenFilePtr> Filesystem::open(Ino ino, uint32_t flags, bool kill_suidgid)
 void Filesystem::release(OpenFile& file) {
   inode::Inode& inode = file.inode();
   const Ops ops{*this};
+  (file.dax_ ? inode.open_dax : inode.open_cached).fetch_sub(1);
   if (inode.open_count.fetch_sub(1) != 1) return;
   if (inode.snapshot().nlink != 0 || read_only()) return;
   const LockGuard guard(inode.rwsem);

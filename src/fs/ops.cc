@@ -5,41 +5,6 @@
 
 namespace udax::fs {
 
-Change::~Change() {
-  tx_.abort();
-  while (count_ > 0) edited_[--count_].inode->extent_lock.unlock();
-}
-
-Result<format::Inode*> Change::edit(inode::Inode& inode) {
-  for (size_t i = 0; i < count_; ++i) {
-    if (edited_[i].inode == &inode) return edited_[i].shadow;
-  }
-  UDAX_ASSERT(count_ < kEditedMax);
-  inode.extent_lock.lock();
-  edited_[count_++] = Edited{&inode, nullptr, false, {}};
-  UDAX_TRY(format::Inode * shadow, tx_.edit(inode.slot_offset()));
-  edited_[count_ - 1].shadow = shadow;
-  return shadow;
-}
-
-Status Change::free(inode::Inode& inode, const format::Inode& ghost) {
-  for (size_t i = 0; i < count_; ++i) {
-    if (edited_[i].inode != &inode) continue;
-    edited_[i].freed = true;
-    edited_[i].ghost = ghost;
-    return tx_.free(inode.ino());
-  }
-  panic(__FILE__, __LINE__, "freeing an inode that the change does not edit");
-}
-
-Status Change::commit() {
-  std::array<format::Inode, kEditedMax> images;
-  for (size_t i = 0; i < count_; ++i) images[i] = edited_[i].freed ? edited_[i].ghost : *edited_[i].shadow;
-  UDAX_TRY([[maybe_unused]] const Lsn lsn, tx_.commit());
-  for (size_t i = 0; i < count_; ++i) edited_[i].inode->publish(images[i]);
-  return {};
-}
-
 RwsemSet::~RwsemSet() {
   while (count_ > 0) held_[--count_]->rwsem.unlock();
 }
@@ -49,24 +14,6 @@ void RwsemSet::lock(inode::Inode* inode) {
   UDAX_ASSERT(count_ < held_.size());
   inode->rwsem.lock();
   held_[count_++] = inode;
-}
-
-format::TimeStamp now() {
-  const RealTime t = realtime_coarse();
-  return {t.seconds, t.nanoseconds};
-}
-
-void set_mtime(format::Inode& image, format::TimeStamp t) {
-  image.mtime_s = static_cast<uint64_t>(t.seconds);
-  image.mtime_ns = t.nanoseconds;
-}
-void set_ctime(format::Inode& image, format::TimeStamp t) {
-  image.ctime_s = static_cast<uint64_t>(t.seconds);
-  image.ctime_ns = t.nanoseconds;
-}
-void set_atime(format::Inode& image, format::TimeStamp t) {
-  image.atime_s = static_cast<uint64_t>(t.seconds);
-  image.atime_ns = t.nanoseconds;
 }
 
 Attr to_attr(const format::Inode& image) {
@@ -141,8 +88,8 @@ Status Ops::check_dir_change(const inode::Inode& dir, bool removing) {
   return {};
 }
 
-bool Ops::effective_dax(const format::Inode& image) const {
-  if (type_of(image.mode) != 0100000U) return false;
+bool Ops::effective_dax(const format::Inode& image, bool of_children) const {
+  if (type_of(image.mode) != 0100000U && !of_children) return false;
   switch (fs.options_.dax) {
     case DaxMode::kAlways: return true;
     case DaxMode::kNever: return false;

@@ -1,57 +1,26 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
 // What the files of this folder share: finding inodes, building a change, converting attributes.
-//
-// A Change is one transaction over some inodes. The first edit of an inode takes its extent_lock exclusive, kept until
-// the Change is destroyed: whoever edits any part of an inode's image holds it (faults edit the extent root
-// without rwsem), so that no two transactions work on copies of one image. The committed images are
-// published before the locks go.
-//
-// Locks: rwsems as lock order says are the operations' own; a Change takes extent locks in the order of edits, which
-// cannot deadlock since all inodes of a several-inode change are held by rwsem exclusive, and a fault takes one.
 #pragma once
 
 #include <array>
 #include <optional>
 
-#include "base/clock.h"
+#include "base/sync_point.h"
 #include "dir/dir_index.h"
 #include "extent/extent_map.h"
 #include "fs/filesystem.h"
+#include "inode/change.h"
+#include "inode/times.h"
 
 namespace udax::fs {
 
-class Change {
- public:
-  explicit Change(inode::InodeTable& table) : tx_(table) {}
-  ~Change() UDAX_NO_THREAD_SAFETY_ANALYSIS;  // run-time set of locks
-  Change(const Change&) = delete;
-  Change& operator=(const Change&) = delete;
-
-  [[nodiscard]] inode::InodeTx& tx() { return tx_; }
-  [[nodiscard]] alloc::BlockTx& blocks() { return tx_.blocks(); }
-
-  /// The shadow of `inode` to change.
-  [[nodiscard]] Result<format::Inode*> edit(inode::Inode& inode) UDAX_NO_THREAD_SAFETY_ANALYSIS;
-  /// Frees `inode` on the medium with this change; `ghost` is the image that memory keeps.
-  [[nodiscard]] Status free(inode::Inode& inode, const format::Inode& ghost);
-  [[nodiscard]] bool nearly_full() { return tx_.blocks().nearly_full(); }
-
-  /// Commits and publishes. On error nothing has changed.
-  [[nodiscard]] Status commit();
-
- private:
-  struct Edited {
-    inode::Inode* inode = nullptr;
-    format::Inode* shadow = nullptr;
-    bool freed = false;
-    format::Inode ghost{};
-  };
-  static constexpr size_t kEditedMax = 6;
-  inode::InodeTx tx_;
-  std::array<Edited, kEditedMax> edited_{};
-  size_t count_ = 0;
-};
+using inode::Change;
+using inode::now;
+using inode::set_atime;
+using inode::set_ctime;
+using inode::set_mtime;
+using inode::touch_modified;
 
 /// Exclusive rwsems of up to four inodes, taken in the order given and released in reverse; null ones are skipped.
 class RwsemSet {
@@ -67,14 +36,23 @@ class RwsemSet {
   size_t count_ = 0;
 };
 
-[[nodiscard]] format::TimeStamp now();
-void set_mtime(format::Inode& image, format::TimeStamp t);
-void set_ctime(format::Inode& image, format::TimeStamp t);
-void set_atime(format::Inode& image, format::TimeStamp t);
-inline void touch_modified(format::Inode& image, format::TimeStamp t) {
-  set_mtime(image, t);
-  set_ctime(image, t);
-}
+/// invalidate_lock, exclusive: no fault is at work, and none begins.
+class UDAX_SCOPED_CAPABILITY InvalidateLock {
+ public:
+  explicit InvalidateLock(inode::Inode& inode) UDAX_ACQUIRE(inode.invalidate_lock) UDAX_NO_THREAD_SAFETY_ANALYSIS
+      : lock_(UDAX_KNOB("fs.skip_invalidate_lock") ? nullptr : &inode.invalidate_lock) {
+    if (lock_ != nullptr) lock_->lock();
+  }
+  ~InvalidateLock() UDAX_RELEASE() UDAX_NO_THREAD_SAFETY_ANALYSIS {
+    if (lock_ != nullptr) lock_->unlock();
+  }
+  InvalidateLock(const InvalidateLock&) = delete;
+  InvalidateLock& operator=(const InvalidateLock&) = delete;
+
+ private:
+  SharedMutex* const lock_;
+};
+
 [[nodiscard]] Attr to_attr(const format::Inode& image);
 [[nodiscard]] Status check_name(std::string_view name);  // for names to be made or removed
 [[nodiscard]] inline uint32_t type_of(uint32_t mode) { return mode & 0170000U; }
@@ -89,8 +67,7 @@ struct Ops {
   [[nodiscard]] journal::MetaStore& meta() const { return *fs.meta_; }
   [[nodiscard]] media::Medium& medium() const { return *fs.medium_; }
   [[nodiscard]] alloc::BlockAllocator& allocator() const { return *fs.allocator_; }
-  [[nodiscard]] DirtyData& dirty_data() const { return *fs.dirty_data_; }
-  [[nodiscard]] mapping::MapperRegistry& mappers() const { return fs.mappers_; }
+  [[nodiscard]] dax::Dax& dax() const { return *fs.dax_; }
   [[nodiscard]] Mutex& rename_mutex() const { return fs.rename_mutex_; }
 
   [[nodiscard]] Status check_writable() const;
@@ -159,17 +136,36 @@ struct Ops {
   [[nodiscard]] Status resize(inode::Inode& inode, uint64_t size,
                               const std::function<Status(Change&, format::Inode&)>& also) const;
 
+  /// Writes in place if the whole range is mapped, written, and within the file. False: it is not so, and nothing was
+  /// written. REQUIRES: rwsem.
+  [[nodiscard]] Result<bool> try_overwrite(inode::Inode& inode, uint64_t offset,
+                                           std::span<const std::byte> data) const;
   /// write() with rwsem held exclusive.
   [[nodiscard]] Result<uint64_t> write_exclusive(inode::Inode& inode, uint64_t offset,
                                                  std::span<const std::byte> data, bool kill_suidgid) const;
-  /// Stores file data in place of what is there; durable after settle().
-  void store_data(inode::Inode& inode, uint64_t device_offset, const std::byte* data, uint64_t size) const;
-  /// Makes data stored by this thread durable where that is cheap; else fsync will (see dirty_data.h).
+  /// Stores file data in place of what is there. Durable after settle(), or, where the medium makes that dear, after
+  /// Dax::writeback() of what is noted with note_stored().
+  void store_data(uint64_t device_offset, const std::byte* data, uint64_t size) const;
   [[nodiscard]] Status settle() const;
+  /// `size` bytes at `offset` were stored in place, to `device_offset`. REQUIRES: rwsem; not extent_lock.
+  [[nodiscard]] Status note_stored(inode::Inode& inode, uint64_t offset, uint64_t device_offset,
+                                   uint64_t size) const;
+  /// Everything that was stored to the file is durable afterwards.
   [[nodiscard]] Status flush_data(inode::Inode& inode) const;
 
+  /// Copies of [offset, offset + size) are out, and the bytes are about to change: see mapping/page_copies.h. REQUIRES: rwsem
+  /// exclusive.
+  [[nodiscard]] Status keep_copies(inode::Inode& inode, uint64_t offset, uint64_t size) const;
+  /// The file has been cut to `size`, and the holder of copies knows. REQUIRES: rwsem exclusive.
+  static void copies_cut(inode::Inode& inode, uint64_t size);
+  /// Whether who fills a page cache from it must be remembered: others access it directly.
+  [[nodiscard]] bool tracks_copies(const inode::Inode& inode) const;
+
+  /// read() with rwsem held.
+  [[nodiscard]] Status read_held(inode::Inode& inode, uint64_t offset, uint64_t size, const ReadSink& sink) const;
   void update_atime(inode::Inode& inode) const;
-  [[nodiscard]] bool effective_dax(const format::Inode& image) const;
+  /// Flag and mount option together. `of_children`: for a directory, what files made in it get.
+  [[nodiscard]] bool effective_dax(const format::Inode& image, bool of_children = false) const;
   [[nodiscard]] Result<OpenFilePtr> make_open_file(inode::InodeRef ref, uint32_t flags) const;
 };
 

@@ -10,6 +10,7 @@
 #include <new>
 #include <vector>
 
+#include "base/sync_point.h"
 #include "fs/ops.h"
 
 namespace udax::fs {
@@ -94,6 +95,18 @@ void Ops::update_atime(inode::Inode& inode) const {
   }
 }
 
+Status Ops::read_held(inode::Inode& inode, uint64_t offset, uint64_t size, const ReadSink& sink) const {
+  const SharedLockGuard extents(inode.extent_lock);
+  const format::Inode& image = inode.image();
+  const uint64_t end = image.size;
+  if (offset >= end || size == 0) return sink({}, 0);
+  size = std::min(size, end - offset);
+  std::vector<iovec>& pieces = scratch();
+  UDAX_CHECK(gather(*this, image, offset, size, pieces));
+  UDAX_SYNC_POINT("fs.read.gathered");
+  return sink(pieces, size);
+}
+
 Status Filesystem::read(OpenFile& file, uint64_t offset, uint64_t size, const ReadSink& sink) try {
   const Ops ops{*this};
   inode::Inode& inode = file.inode();
@@ -101,14 +114,7 @@ Status Filesystem::read(OpenFile& file, uint64_t offset, uint64_t size, const Re
   if (!inode.is_reg()) return Error::kInvalid;
   {
     const SharedLockGuard guard(inode.rwsem);
-    const SharedLockGuard extents(inode.extent_lock);
-    const format::Inode& image = inode.image();
-    const uint64_t end = image.size;
-    if (offset >= end || size == 0) return sink({}, 0);
-    size = std::min(size, end - offset);
-    std::vector<iovec>& pieces = scratch();
-    UDAX_CHECK(gather(ops, image, offset, size, pieces));
-    UDAX_CHECK(sink(pieces, size));
+    UDAX_CHECK(ops.read_held(inode, offset, size, sink));
   }
   if ((file.flags() & O_NOATIME) == 0) ops.update_atime(inode);
   return {};

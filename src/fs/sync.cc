@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// fsync, syncfs. Metadata is durable already; what is left is file data that the medium's granularity made
-// too dear to drain at each write (see dirty_data.h).
-#include "fs/dirty_data.h"
+// fsync, syncfs. Metadata is durable already; what is left is file data: stored through a mapping, or where the
+// medium's granularity makes it too dear to drain at each write. dax/writeback.cc flushes it.
 #include "fs/ops.h"
 
 namespace udax::fs {
@@ -10,19 +9,17 @@ namespace udax::fs {
 Status Ops::flush_data(inode::Inode& inode) const {
   // What could not be journaled may not be in place: nothing may be promised any more.
   if (fs.journal_->failed()) return Error::kIo;
-  if (medium().granularity() != media::Granularity::kPage) return {};
-  // Without it a second fsync would return while the first is still at what it took.
-  const LockGuard guard(dirty_data().flushing(inode.ino()));
-  if (!inode.data_dirty.exchange(false, std::memory_order_acq_rel)) return {};
-  for (const DirtyData::Range& range : dirty_data().take(inode.ino())) {
-    medium().flush(range.start, range.end - range.start);
-  }
-  return medium().drain();
+  return dax().writeback(inode, FileBlock(0), extent::kFileBlockEnd);
 }
 
 Status Filesystem::fsync(OpenFile& file, bool /*data_only*/) {
   if (read_only()) return {};
-  return Ops{*this}.flush_data(file.inode());
+  const Status flushed = Ops{*this}.flush_data(file.inode());
+  // An error that an earlier writeback met, on whoever's behalf, is told to each open handle once (fsync(2)).
+  const uint32_t errors = file.inode().write_errors.load(std::memory_order_relaxed);
+  const bool is_news = file.errors_seen_.exchange(errors, std::memory_order_relaxed) != errors;
+  UDAX_CHECK(flushed);
+  return is_news ? Status(Error::kIo) : Status();
 }
 
 Status Filesystem::sync() {

@@ -9,6 +9,7 @@
 // Growing makes zeroes of what follows the old end in its block first.
 //
 // Locks: rwsem exclusive, then invalidate_lock exclusive while blocks go; every mapper lets go of the range first.
+#include "base/sync_point.h"
 #include "fs/ops.h"
 
 namespace udax::fs {
@@ -54,12 +55,16 @@ Status Ops::resize(inode::Inode& inode, uint64_t size, const Also& also) const {
     return change.commit();
   }
   // The same size, too: what was allocated behind the end goes.
-  const LockGuard guard(inode.invalidate_lock);
-  mappers().invalidate(inode.ino(), {align_down(size, kBlockSize), ~uint64_t{0}});
-  return cut(*this, inode, FileBlock(blocks_for(size)), [&](Change& change, format::Inode& image) -> Status {
+  const InvalidateLock guard(inode);
+  UDAX_SYNC_POINT("fs.truncate.locked");
+  UDAX_CHECK(dax().drop(inode, FileBlock(blocks_for(size)), extent::kFileBlockEnd));
+  UDAX_CHECK(cut(*this, inode, FileBlock(blocks_for(size)), [&](Change& change, format::Inode& image) -> Status {
     image.size = size;
     return also(change, image);
-  });
+  }));
+  UDAX_SYNC_POINT("fs.truncate.done");
+  copies_cut(inode, size);
+  return {};
 }
 
 Status Ops::resume_truncate(inode::Inode& inode) const {
@@ -68,7 +73,7 @@ Status Ops::resume_truncate(inode::Inode& inode) const {
 }
 
 Status Ops::finish_truncate(inode::Inode& inode) const {
-  const LockGuard guard(inode.invalidate_lock);
+  const InvalidateLock guard(inode);
   return cut(*this, inode, FileBlock(blocks_for(inode.image().size)), {});
 }
 

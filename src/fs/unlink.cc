@@ -13,7 +13,6 @@
 //
 // Locks: the directory's rwsem, then the victim's, exclusive.
 #include "base/log.h"
-#include "fs/dirty_data.h"
 #include "fs/ops.h"
 #include "inode/xattr_store.h"
 
@@ -108,7 +107,7 @@ void Ops::finish_unlink(inode::Inode& victim, Fate fate) const {
     case Fate::kOrphaned: victim.orphan = true; break;
     case Fate::kFreed:
       victim.orphan = false;
-      if (victim.data_dirty.load()) dirty_data().forget(victim.ino());
+      victim.forget_space();
       cache().mark_dead(victim);
       break;
     case Fate::kToEvict:
@@ -135,7 +134,7 @@ Status Ops::evict(inode::Inode& inode) const {
         return freed;
       }
       inode.orphan = false;
-      if (inode.data_dirty.load()) dirty_data().forget(inode.ino());
+      inode.forget_space();
       cache().mark_dead(inode);
       return {};
     }

@@ -11,23 +11,24 @@
 // - Overwritten bytes are durable when the call returns, unless the medium's granularity is a page: then fsync.
 // - Times change with the kernel's tick, as in kernel filesystems: a write within the same tick changes none.
 //
+//   What is left to fsync is noted as DIRTY entries (dax/writeback.cc), which a write never removes.
+//
 // Locks: overwriting mapped bytes takes rwsem shared (the kernel keeps overlapping write(2)s apart where POSIX
-// wants it); all else exclusive. extent_lock shared while bytes are copied in place, exclusive in a Change.
+// wants it); all else exclusive, also what changes bytes of which copies are out (copies.cc). extent_lock shared while
+// bytes are copied in place, exclusive in a Change. Faults go on meanwhile: one that has mapped zeroes is caught up with
+// after the commit (Dax::filled), before the write returns.
 #include <algorithm>
+#include <array>
+#include <utility>
 
-#include "fs/dirty_data.h"
+#include "base/sync_point.h"
 #include "fs/ops.h"
 
 namespace udax::fs {
 
-void Ops::store_data(inode::Inode& inode, uint64_t device_offset, const std::byte* data, uint64_t size) const {
+void Ops::store_data(uint64_t device_offset, const std::byte* data, uint64_t size) const {
   if (medium().granularity() == media::Granularity::kPage) {
     medium().store(device_offset, data, size);
-    if (dirty_data().add(inode.ino(), {device_offset, device_offset + size})) {
-      inode.data_dirty.store(true, std::memory_order_release);
-    } else {
-      medium().flush(device_offset, size);
-    }
   } else {
     medium().store_nt(device_offset, data, size);
   }
@@ -36,6 +37,13 @@ void Ops::store_data(inode::Inode& inode, uint64_t device_offset, const std::byt
 Status Ops::settle() const {
   if (medium().granularity() == media::Granularity::kPage) return {};
   return medium().drain();
+}
+
+Status Ops::note_stored(inode::Inode& inode, uint64_t offset, uint64_t device_offset, uint64_t size) const {
+  if (medium().granularity() != media::Granularity::kPage || size == 0) return {};
+  const FileBlock at(offset >> kBlockShift);
+  return dax().note_dirty(inode, at, DeviceBlock(device_offset >> kBlockShift),
+                          blocks_for(offset + size) - at.value);
 }
 
 Status Ops::zero_partial(Change& change, const format::Inode& image, uint64_t from, uint64_t to) const {
@@ -57,6 +65,40 @@ Status Ops::zero_tail(Change& change, const format::Inode& image, uint64_t from)
 
 namespace {
 
+/// What was stored in place, to be noted once extent_lock is free. Holds a few pieces, and flushes what does not fit.
+class StoredPieces {
+ public:
+  StoredPieces(const Ops& ops, inode::Inode& inode) : ops_(ops), inode_(inode) {}
+
+  void add(uint64_t offset, uint64_t device_offset, uint64_t size) {
+    if (count_ < pieces_.size()) {
+      pieces_[count_++] = {offset, device_offset, size};
+    } else {
+      ops_.medium().flush(device_offset, size);
+      flushed_ = true;
+    }
+  }
+  /// REQUIRES: rwsem; not extent_lock.
+  [[nodiscard]] Status note() {
+    for (const Piece& piece : std::span(pieces_).first(std::exchange(count_, 0))) {
+      UDAX_CHECK(ops_.note_stored(inode_, piece.offset, piece.device_offset, piece.size));
+    }
+    return std::exchange(flushed_, false) ? ops_.medium().drain() : Status();
+  }
+
+ private:
+  struct Piece {
+    uint64_t offset = 0;
+    uint64_t device_offset = 0;
+    uint64_t size = 0;
+  };
+  const Ops& ops_;
+  inode::Inode& inode_;
+  std::array<Piece, 16> pieces_{};
+  size_t count_ = 0;
+  bool flushed_ = false;
+};
+
 /// Stores `data` at file offset `offset` into the blocks of `run`, which start at file block `at`, and zeroes around it
 /// to the blocks' edges.
 void fill_blocks(media::Medium& medium, FileBlock at, DeviceBlock device, uint64_t offset, const std::byte* data,
@@ -72,11 +114,12 @@ void fill_blocks(media::Medium& medium, FileBlock at, DeviceBlock device, uint64
 
 struct Step {
   const Ops& ops;
-  inode::Inode& inode;
   Change& change;
   format::Inode& image;
-  DeviceBlock last_device;   // behind what was mapped last: where the next block should go
+  StoredPieces& stored;
+  DeviceBlock last_device = kNoBlock;  // behind what was mapped last: where the next block should go
   bool map_is_whole = true;  // false while the editor is at work: an error there leaves a transaction to abort
+  bool has_filled = false;   // holes, or unwritten blocks
 };
 
 /// Writes one mapping's worth at `offset`. Gives the bytes done.
@@ -106,8 +149,10 @@ Result<uint64_t> write_piece(Step& s, uint64_t offset, std::span<const std::byte
     // Durable before the size that shows them: what they replace was cut off once.
     s.ops.medium().store_nt(offset_of(device) + in_block, data.data(), size);
   } else if (m.is_data()) {
-    s.ops.store_data(s.inode, offset_of(device) + in_block, data.data(), size);
+    s.ops.store_data(offset_of(device) + in_block, data.data(), size);
+    s.stored.add(offset, offset_of(device) + in_block, size);
   } else {
+    s.has_filled = true;
     fill_blocks(s.ops.medium(), at, device, offset, data.data(), size);
     const uint64_t touched = blocks_for(in_block + size);
     s.map_is_whole = false;
@@ -127,17 +172,15 @@ Result<uint64_t> write_piece(Step& s, uint64_t offset, std::span<const std::byte
 // Mappings that one transaction of a write touches at most.
 constexpr size_t kPiecesMax = 256;
 
-/// One transaction's worth of a write, from `offset` on. Gives the bytes that are committed.
-Result<uint64_t> write_pieces(const Ops& ops, inode::Inode& inode, uint64_t offset,
-                              std::span<const std::byte> data, bool first, bool kill_suidgid, size_t pieces_max) {
-  Change change(ops.table());
-  UDAX_TRY(format::Inode * image, change.edit(inode));
-  if (first) UDAX_CHECK(ops.kill_privileges(change, *image, kill_suidgid));
-  if (offset > image->size) UDAX_CHECK(ops.zero_tail(change, *image, image->size));
-  Step step{ops, inode, change, *image, kNoBlock, true};
+/// One transaction's worth of a write, from `offset` on, within `change`. Gives the bytes that are committed.
+Result<uint64_t> write_in(Step& step, uint64_t offset, std::span<const std::byte> data, bool first,
+                          bool kill_suidgid, size_t pieces_max) {
+  format::Inode& image = step.image;
+  if (first) UDAX_CHECK(step.ops.kill_privileges(step.change, image, kill_suidgid));
+  if (offset > image.size) UDAX_CHECK(step.ops.zero_tail(step.change, image, image.size));
   uint64_t done = 0;
-  for (size_t pieces = 0; done < data.size() && (pieces == 0 || (pieces < pieces_max && !change.nearly_full()));
-       ++pieces) {
+  for (size_t pieces = 0;
+       done < data.size() && (pieces == 0 || (pieces < pieces_max && !step.change.nearly_full())); ++pieces) {
     const auto piece = write_piece(step, offset + done, data.subspan(done));
     if (!piece) {
       // What is mapped so far is whole, and is kept, unless the map itself was left half edited.
@@ -148,9 +191,29 @@ Result<uint64_t> write_pieces(const Ops& ops, inode::Inode& inode, uint64_t offs
     }
     done += *piece;
   }
-  if (offset + done > image->size) image->size = offset + done;
-  touch_modified(*image, now());
-  UDAX_CHECK(change.commit());
+  if (offset + done > image.size) image.size = offset + done;
+  touch_modified(image, now());
+  UDAX_SYNC_POINT("fs.write.stored");
+  UDAX_CHECK(step.change.commit());
+  return done;
+}
+
+Result<uint64_t> write_pieces(const Ops& ops, inode::Inode& inode, uint64_t offset,
+                              std::span<const std::byte> data, bool first, bool kill_suidgid, size_t pieces_max) {
+  StoredPieces stored(ops, inode);
+  uint64_t done = 0;
+  bool has_filled = false;
+  {
+    Change change(ops.table());
+    UDAX_TRY(format::Inode * image, change.edit(inode));
+    Step step{ops, change, *image, stored};
+    UDAX_TRY(done, write_in(step, offset, data, first, kill_suidgid, pieces_max));
+    has_filled = step.has_filled;
+  }
+  UDAX_SYNC_POINT("fs.write.committed");
+  // Whoever has zeroes mapped there must see what was written, before the writer is told so.
+  if (has_filled) ops.dax().filled(inode, FileBlock(offset >> kBlockShift), FileBlock(blocks_for(offset + done)));
+  UDAX_CHECK(stored.note());
   return done;
 }
 
@@ -164,7 +227,8 @@ Result<uint64_t> write_step(const Ops& ops, inode::Inode& inode, uint64_t offset
 
 /// The whole range is mapped, written bytes within the file: copies it in place. False: it is not so.
 /// REQUIRES: rwsem.
-Result<bool> overwrite(const Ops& ops, inode::Inode& inode, uint64_t offset, std::span<const std::byte> data) {
+Result<bool> overwrite_mapped(const Ops& ops, inode::Inode& inode, uint64_t offset,
+                              std::span<const std::byte> data, StoredPieces& stored) {
   const SharedLockGuard extents(inode.extent_lock);
   const format::Inode& image = inode.image();
   const uint64_t end = offset + data.size();
@@ -185,10 +249,19 @@ Result<bool> overwrite(const Ops& ops, inode::Inode& inode, uint64_t offset, std
       UDAX_TRY(m, map.lookup(block, last - block));
     }
     const uint64_t run_end = std::min(end, m.end().value << kBlockShift);
-    ops.store_data(inode, offset_of(m.device) + (at & (kBlockSize - 1)), data.data() + (at - offset),
-                   run_end - at);
+    const uint64_t device_offset = offset_of(m.device) + (at & (kBlockSize - 1));
+    ops.store_data(device_offset, data.data() + (at - offset), run_end - at);
+    stored.add(at, device_offset, run_end - at);
     at = run_end;
   }
+  return true;
+}
+
+Result<bool> overwrite(const Ops& ops, inode::Inode& inode, uint64_t offset, std::span<const std::byte> data) {
+  StoredPieces stored(ops, inode);
+  UDAX_TRY(const bool done, overwrite_mapped(ops, inode, offset, data, stored));
+  if (!done) return false;
+  UDAX_CHECK(stored.note());
   UDAX_CHECK(ops.settle());
   return true;
 }
@@ -196,8 +269,7 @@ Result<bool> overwrite(const Ops& ops, inode::Inode& inode, uint64_t offset, std
 /// mtime and ctime, if the tick has moved on since `before`.
 Status touch_after_overwrite(const Ops& ops, inode::Inode& inode, const format::Inode& before) {
   const format::TimeStamp t = now();
-  const Attr a = to_attr(before);
-  if (a.mtime == t && a.ctime == t) return {};
+  if (inode::is_touched(before, t)) return {};
   Change change(ops.table());
   UDAX_TRY(format::Inode * image, change.edit(inode));
   touch_modified(*image, t);
@@ -211,7 +283,21 @@ Status check_pinned(const format::Inode& image, bool append, uint64_t offset) {
   return {};
 }
 
+/// REQUIRES: rwsem.
+bool has_copies(const inode::Inode& inode, uint64_t offset, uint64_t size) {
+  const mapping::AddressSpace* const space = inode.space();
+  return space != nullptr &&
+         space->copies.any(FileBlock(offset >> kBlockShift), FileBlock(blocks_for(offset + size)));
+}
+
 }  // namespace
+
+Result<bool> Ops::try_overwrite(inode::Inode& inode, uint64_t offset, std::span<const std::byte> data) const {
+  const format::Inode before = inode.snapshot();
+  UDAX_TRY(const bool done, overwrite(*this, inode, offset, data));
+  if (done) UDAX_CHECK(touch_after_overwrite(*this, inode, before));
+  return done;
+}
 
 Result<uint64_t> Ops::write_exclusive(inode::Inode& inode, uint64_t offset, std::span<const std::byte> data,
                                       bool kill_suidgid) const {
@@ -233,35 +319,50 @@ Result<uint64_t> Ops::write_exclusive(inode::Inode& inode, uint64_t offset, std:
 }
 
 Result<uint64_t> Filesystem::write(OpenFile& file, uint64_t offset, std::span<const std::byte> data, bool append,
-                                   bool kill_suidgid) {
+                                   bool kill_suidgid, StaleCopies* stale) {
   const Ops ops{*this};
   UDAX_CHECK(ops.check_writable());
   inode::Inode& inode = file.inode();
   if (inode.is_dir()) return Error::kIsDirectory;
   if (!inode.is_reg()) return Error::kInvalid;
   if (data.empty()) return uint64_t{0};
-  if (!append) {
+  const auto write_shared = [&]() -> Result<bool> {
     if (offset > format::kFileSizeMax || data.size() > format::kFileSizeMax - offset) return Error::kFileTooBig;
     const SharedLockGuard guard(inode.rwsem);
+    if (has_copies(inode, offset, data.size())) return false;
     const format::Inode image = inode.snapshot();
     UDAX_CHECK(check_pinned(image, append, offset));
     UDAX_TRY(const bool privileged, ops.has_privileges(image, kill_suidgid));
-    if (!privileged) {
-      UDAX_TRY(const bool done, overwrite(ops, inode, offset, data));
-      if (done) {
-        UDAX_CHECK(touch_after_overwrite(ops, inode, image));
-        return data.size();
-      }
+    if (privileged) return false;
+    return ops.try_overwrite(inode, offset, data);
+  };
+  const auto write_alone = [&]() -> Result<uint64_t> {
+    const LockGuard guard(inode.rwsem);
+    UDAX_CHECK(check_pinned(inode.image(), append, offset));
+    UDAX_CHECK(ops.resume_truncate(inode));
+    if (append) {
+      offset = inode.image().size;
+      if (data.size() > format::kFileSizeMax - offset) return Error::kFileTooBig;
     }
+    const bool copies = has_copies(inode, offset, data.size());
+    if (copies) UDAX_CHECK(ops.keep_copies(inode, offset, data.size()));
+    UDAX_TRY(const uint64_t done, ops.write_exclusive(inode, offset, data, kill_suidgid));
+    if (copies && stale != nullptr) {
+      *stale = {FileBlock(offset >> kBlockShift), FileBlock(blocks_for(offset + done)),
+                inode.space()->copies.begin_wave()};
+    }
+    return done;
+  };
+  uint64_t done = data.size();
+  bool is_done = false;
+  if (!append) {
+    UDAX_TRY(is_done, write_shared());
   }
-  const LockGuard guard(inode.rwsem);
-  UDAX_CHECK(check_pinned(inode.image(), append, offset));
-  UDAX_CHECK(ops.resume_truncate(inode));
-  if (append) {
-    offset = inode.image().size;
-    if (data.size() > format::kFileSizeMax - offset) return Error::kFileTooBig;
+  if (!is_done) {
+    UDAX_TRY(done, write_alone());
   }
-  return ops.write_exclusive(inode, offset, data, kill_suidgid);
+  if ((inode.snapshot().flags & format::kFlagSync) != 0) UDAX_CHECK(ops.flush_data(inode));
+  return done;
 }
 
 }  // namespace udax::fs

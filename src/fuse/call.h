@@ -31,6 +31,19 @@ class Call {
   }
   [[nodiscard]] std::span<std::byte> scratch() const { return request_.scratch; }
 
+  /// The reply of a request that is no longer at hand: `body`, or the error alone.
+  static void send_to(ReplyChannel& channel, uint64_t unique, const Status& status,
+                      std::span<const std::byte> body) {
+    if (!status) body = {};
+    const fuse_out_header header{static_cast<uint32_t>(sizeof(fuse_out_header) + body.size()),
+                                 status ? 0 : -to_errno(status.error()), unique};
+    const iovec piece = piece_of(body);
+    (void)channel.send(header, std::span(&piece, body.empty() ? 0U : 1U));
+  }
+
+  [[nodiscard]] ReplyChannel& channel() const { return channel_; }
+  /// Somebody else replies, or has.
+  void set_replied() { replied_ = true; }
   [[nodiscard]] bool replied() const { return replied_; }
   /// A reply was tried that could not be sent.
   [[nodiscard]] bool attempted() const { return attempted_; }

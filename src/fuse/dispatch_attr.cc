@@ -122,6 +122,10 @@ Status Dispatcher::setattr(Call& call) {
   return {};
 }
 
+namespace {
+constexpr std::string_view kOwnXattrs = "user.udax.";
+}  // namespace
+
 Status Dispatcher::setxattr(Call& call) {
   uint32_t size = 0;
   uint32_t flags = 0;
@@ -138,7 +142,15 @@ Status Dispatcher::setxattr(Call& call) {
   }
   UDAX_TRY(const std::string_view name, call.in.take_string());
   UDAX_TRY(const auto value, call.in.take_bytes(size));
-  return fs_.setxattr(call.ino(), name, value, flags, kill_sgid, call.caller());
+  if (!name.starts_with(kOwnXattrs)) {
+    return fs_.setxattr(call.ino(), name, value, flags, kill_sgid, call.caller());
+  }
+  // May flip the DAX flag.
+  return change_later(
+      call,
+      [this, ino = call.ino(), name = std::string(name), value = std::vector(value.begin(), value.end()), flags,
+       caller = call.caller()] { return fs_.setxattr(ino, name, value, flags, false, caller); },
+      false);
 }
 
 Status Dispatcher::reply_xattr(Call& call, uint32_t room, std::span<const std::byte> value) {
@@ -168,7 +180,13 @@ Status Dispatcher::listxattr(Call& call) {
 
 Status Dispatcher::removexattr(Call& call) {
   UDAX_TRY(const std::string_view name, call.in.take_string());
-  return fs_.removexattr(call.ino(), name, call.caller());
+  if (!name.starts_with(kOwnXattrs)) return fs_.removexattr(call.ino(), name, call.caller());
+  return change_later(
+      call,
+      [this, ino = call.ino(), name = std::string(name), caller = call.caller()] {
+        return fs_.removexattr(ino, name, caller);
+      },
+      false);
 }
 
 }  // namespace udax::fuse

@@ -29,31 +29,56 @@ Status Dispatcher::read(Call& call) {
   UDAX_TRY(const auto in, call.in.take<fuse_read_in>());
   if (in.offset > kOffsetMax) return Error::kInvalid;
   UDAX_TRY(const auto file, handles_.acquire(in.fh, call.ino(), false));
+  const fs::ReadSink reply = [&call](std::span<const iovec> pieces, uint64_t bytes) -> Status {
+    if (call.send_pieces(pieces, bytes) == Delivery::kFailed) return Error::kIo;
+    return {};
+  };
   // Not checked: readability. Filling a page for a write to part of it reads through a write-only handle.
-  return fs_.read(*file, in.offset, std::min(in.size, kIoMax),
-                  [&call](std::span<const iovec> pieces, uint64_t bytes) -> Status {
-                    if (call.send_pieces(pieces, bytes) == Delivery::kFailed) return Error::kIo;
-                    return {};
-                  });
+  const uint32_t size = std::min(in.size, kIoMax);
+  // read(2) around the page cache comes with its lock owner; what comes without fills pages of it.
+  const bool is_fill = (in.read_flags & FUSE_READ_LOCKOWNER) == 0;
+  return is_fill ? fs_.fill(*file, in.offset, size, reply) : fs_.read(*file, in.offset, size, reply);
 }
 
 Status Dispatcher::write(Call& call) {
   UDAX_TRY(const auto in, call.in.take<fuse_write_in>());
   UDAX_TRY(const auto data, call.in.take_bytes(in.size));
   if (!fits(in.offset, in.size)) return Error::kFileTooBig;
-  UDAX_TRY(const auto file, handles_.acquire(in.fh, call.ino(), false));
+  UDAX_TRY(auto file, handles_.acquire(in.fh, call.ino(), false));
   if (!is_writable(*file)) return Error::kBadHandle;
-  const bool from_cache = (in.write_flags & FUSE_WRITE_CACHE) != 0;
-  // Through the page cache the kernel has put the bytes where it says; only direct writes are placed here.
-  const bool append = !from_cache && file->dax() && (in.flags & O_APPEND) != 0;
+  fuse_write_out out{};
+  out.size = in.size;
+  if ((in.write_flags & FUSE_WRITE_CACHE) != 0) {
+    UDAX_CHECK(fs_.write_back(*file, in.offset, data));
+    (void)call.send(out);
+    return {};
+  }
   const bool kill = (in.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
-  UDAX_TRY(const uint64_t written, fs_.write(*file, in.offset, data, append, kill));
-  // For cached files the kernel sends an FSYNC of its own.
-  if (!from_cache && file->dax() && (in.flags & O_DSYNC) != 0) {
+  if (!file->dax() && (in.flags & O_DIRECT) == 0) {
+    // The kernel has put the bytes into its pages, where it says; a sync of O_SYNC follows as a request of its own.
+    UDAX_TRY(const uint64_t written, fs_.write_through(*file, in.offset, data, kill));
+    out.size = static_cast<uint32_t>(written);
+    (void)call.send(out);
+    return {};
+  }
+  // Only direct writes of DAX files are placed here.
+  const bool append = file->dax() && (in.flags & O_APPEND) != 0;
+  fs::StaleCopies stale;
+  UDAX_TRY(const uint64_t written, fs_.write(*file, in.offset, data, append, kill, &stale));
+  if (file->dax() && (in.flags & O_DSYNC) != 0) {
     UDAX_CHECK(fs_.fsync(*file, (in.flags & O_SYNC) != O_SYNC));
   }
-  fuse_write_out out{};
   out.size = static_cast<uint32_t>(written);
+  if (stale.any()) {
+    const auto kept = std::make_shared<HandleTable::Use>(std::move(file));
+    if (finish_later(call, [this, kept, stale, out, unique = call.header().unique](ReplyChannel& channel) {
+          fs_.recall(**kept, stale);
+          Call::send_to(channel, unique, {}, std::as_bytes(std::span(&out, 1)));
+        })) {
+      return {};
+    }
+    // No thread to do it, at the mount's end: the write has happened all the same.
+  }
   (void)call.send(out);
   return {};
 }

@@ -81,6 +81,7 @@ Status Dispatcher::ioctl(Call& call) {
     case static_cast<uint32_t>(UDAX_IOC_INFO): return ioctl_info(call, in);
     case static_cast<uint32_t>(UDAX_IOC_STAT): return ioctl_stat(call, in);
     case static_cast<uint32_t>(UDAX_IOC_EXTENTS): return ioctl_extents(call, in);
+    case static_cast<uint32_t>(UDAX_IOC_DAX): return ioctl_dax_state(call, in);
     default: return Error::kNoTty;
   }
 }
@@ -95,10 +96,12 @@ Status Dispatcher::ioctl_get_flags(Call& call, const fuse_ioctl_in& in) {
 Status Dispatcher::ioctl_set_flags(Call& call, const fuse_ioctl_in&) {
   UDAX_TRY(const auto wanted, call.in.take<uint32_t>());
   UDAX_TRY(const InodeFlags change, from_linux(wanted, &FlagPair::fl));
-  UDAX_CHECK(fs_.set_flags(call.ino(), change.flags, change.mask, std::nullopt, call.caller()));
-  invalidate_attributes(call.ino());
-  (void)call.send(fuse_ioctl_out{});
-  return {};
+  return change_later(
+      call,
+      [this, change, ino = call.ino(), caller = call.caller()] {
+        return fs_.set_flags(ino, change.flags, change.mask, std::nullopt, caller);
+      },
+      true);
 }
 
 Status Dispatcher::ioctl_get_xflags(Call& call, const fuse_ioctl_in& in) {
@@ -118,10 +121,12 @@ Status Dispatcher::ioctl_set_xflags(Call& call, const fuse_ioctl_in&) {
   UDAX_TRY(const fs::Attr attr, fs_.getattr(call.ino()));
   std::optional<uint32_t> project_id;
   if (wanted.fsx_projid != attr.project_id) project_id = wanted.fsx_projid;
-  UDAX_CHECK(fs_.set_flags(call.ino(), change.flags, change.mask, project_id, call.caller()));
-  invalidate_attributes(call.ino());
-  (void)call.send(fuse_ioctl_out{});
-  return {};
+  return change_later(
+      call,
+      [this, change, project_id, ino = call.ino(), caller = call.caller()] {
+        return fs_.set_flags(ino, change.flags, change.mask, project_id, caller);
+      },
+      true);
 }
 
 Status Dispatcher::ioctl_info(Call& call, const fuse_ioctl_in& in) {
@@ -163,6 +168,20 @@ Status Dispatcher::ioctl_stat(Call& call, const fuse_ioctl_in& in) {
   if (text.size() >= sizeof(out.text)) return Error::kOverflow;
   out.length = static_cast<uint32_t>(text.size());
   std::memcpy(out.text, text.data(), text.size());
+  (void)call.send_two(fuse_ioctl_out{}, out);
+  return {};
+}
+
+Status Dispatcher::ioctl_dax_state(Call& call, const fuse_ioctl_in& in) {
+  udax_ioc_dax out{};
+  if (in.out_size < sizeof(out)) return Error::kInvalid;
+  UDAX_TRY(const fs::DaxState state, fs_.dax_state(call.ino()));
+  out.flags = (state.flag ? UDAX_DAX_FLAG : 0U) | (state.is_dax ? UDAX_DAX_EFFECTIVE : 0U);
+  // Not counted: the handle that asks.
+  const bool is_directory = (in.flags & FUSE_IOCTL_DIR) != 0;
+  UDAX_TRY(const auto file, handles_.acquire(in.fh, call.ino(), is_directory));
+  out.open_dax = state.open_dax - (file->dax() ? 1U : 0U);
+  out.open_cached = state.open_cached - (file->dax() ? 0U : 1U);
   (void)call.send_two(fuse_ioctl_out{}, out);
   return {};
 }

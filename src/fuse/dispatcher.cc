@@ -137,6 +137,27 @@ Status Dispatcher::serve(Call& call, const Entry* entry) noexcept {
   }
 }
 
+Status Dispatcher::finish_later(Call& call, Deferrer::Job job) {
+  if (deferrer_ == nullptr) {
+    job(call.channel());
+  } else if (!deferrer_->defer(std::move(job))) {
+    return Error::kBusy;
+  }
+  call.set_replied();
+  return {};
+}
+
+Status Dispatcher::change_later(Call& call, std::function<Status()> change, bool with_ioctl_out) {
+  return finish_later(call, [this, ino = call.ino(), unique = call.header().unique, change = std::move(change),
+                             with_ioctl_out](ReplyChannel& channel) {
+    const Status changed = change();
+    if (changed) invalidate_attributes(ino);
+    const fuse_ioctl_out out{};
+    Call::send_to(channel, unique, changed,
+                  with_ioctl_out ? std::as_bytes(std::span(&out, 1)) : std::span<const std::byte>());
+  });
+}
+
 void Dispatcher::invalidate_attributes(Ino ino) {
   if (notifier_ == nullptr) return;
   // A negative offset leaves the pages alone: the kernel then only marks the attributes stale, without taking the

@@ -8,6 +8,7 @@
 //   unknown one ENOSYS. FORGET, BATCH_FORGET, INTERRUPT and NOTIFY_REPLY get none, as the protocol has it.
 // - Lookup counts are exact: the filesystem counts what it gives (MountOptions::count_lookups, which must be set), and
 //   the count is taken back here if the reply did not arrive. The same goes for handles of OPEN and CREATE.
+// - A write or a change of flags that makes pages of the kernel's cache stale is replied to when they are gone.
 // - READ replies are sent straight from the pool while the filesystem holds the file's locks; nothing is copied.
 //
 // Not answered, with the reason: GETLK, SETLK, SETLKW (not negotiated: with one kernel as the only client, POSIX and
@@ -26,6 +27,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -54,6 +56,16 @@ class ReplyChannel {
   virtual ~ReplyChannel() = default;
   /// `header.len` is that of header and pieces. The pieces are read before this returns.
   [[nodiscard]] virtual Delivery send(const fuse_out_header& header, std::span<const iovec> pieces) = 0;
+};
+
+/// Runs what cannot be done while a request is being served: see worker.h.
+class Deferrer {
+ public:
+  /// Replies to its request by the channel it is given.
+  using Job = std::function<void(ReplyChannel&)>;
+  virtual ~Deferrer() = default;
+  /// False: it will not run.
+  [[nodiscard]] virtual bool defer(Job job) = 0;
 };
 
 /// Sends what the kernel did not ask for.
@@ -97,6 +109,8 @@ class Dispatcher {
 
   /// Where notifications go; null: nowhere. REQUIRES: before the first request.
   void set_notifier(Notifier* notifier) { notifier_ = notifier; }
+  /// Who finishes requests that need a recall of pages; null: they are finished at once. REQUIRES: before the first request.
+  void set_deferrer(Deferrer* deferrer) { deferrer_ = deferrer; }
   /// Statistics for one more thread; they live as long as the dispatcher. kNoMemory.
   [[nodiscard]] Result<OpStats*> add_stats();
 
@@ -178,6 +192,7 @@ class Dispatcher {
   Status ioctl_info(Call&, const fuse_ioctl_in&);
   Status ioctl_stat(Call&, const fuse_ioctl_in&);
   Status ioctl_extents(Call&, const fuse_ioctl_in&);
+  Status ioctl_dax_state(Call&, const fuse_ioctl_in&);
 
   void fill_attr(const fs::Attr& attr, fuse_attr& out) const;
   void fill_entry(const fs::Attr& attr, fuse_entry_out& out) const;
@@ -186,6 +201,10 @@ class Dispatcher {
   [[nodiscard]] Status reply_created(Call&, fs::OpenFilePtr file, const fs::Attr& attr);
   [[nodiscard]] Status reply_xattr(Call&, uint32_t room, std::span<const std::byte> value);
   [[nodiscard]] Result<uint64_t> do_copy(const fuse_copy_file_range_in& in, Call& call);
+  /// Has `job` reply instead of this thread. kBusy: it will not.
+  [[nodiscard]] Status finish_later(Call& call, Deferrer::Job job);
+  /// Does `change` on a thread that may recall pages, and replies with `success`' bytes, or the error.
+  [[nodiscard]] Status change_later(Call& call, std::function<Status()> change, bool with_ioctl_out);
   [[nodiscard]] static uint32_t open_reply_flags(const fs::OpenFile& file);
   /// Makes the kernel ask for the attributes of `ino` again. Safe at any time: it takes no lock of the kernel's that
   /// a request may be waiting under.
@@ -194,6 +213,7 @@ class Dispatcher {
   fs::Filesystem& fs_;
   const DispatcherOptions options_;
   Notifier* notifier_ = nullptr;
+  Deferrer* deferrer_ = nullptr;
   HandleTable handles_;
   std::atomic<bool> initialized_{false};
   std::atomic<uint64_t> negotiated_{0};
@@ -202,8 +222,7 @@ class Dispatcher {
   const uint64_t mounted_ns_;
 };
 
-/// True while this thread serves a FUSE request. Views that the kernel holds of the file it asks about are then the
-/// kernel's own business (see kernel_mapper.h).
+/// True while this thread serves a FUSE request: the kernel may wait for it with pages locked (see kernel_pages.h).
 [[nodiscard]] bool in_fuse_request();
 
 /// The name of an opcode, for logs; "?" if unknown.

@@ -17,9 +17,11 @@ Session::Session(fs::Filesystem& fs, std::unique_ptr<KernelMount> kernel, const 
     : fs_(fs),
       kernel_(std::move(kernel)),
       dispatcher_(fs, options.dispatcher),
-      mapper_(*this),
+      pages_(*this),
+      worker_(std::make_unique<DeviceChannel>(kernel_->fd())),
       readers_(kernel_->fd(), dispatcher_, options.threads) {
   dispatcher_.set_notifier(this);
+  dispatcher_.set_deferrer(&worker_);
 }
 
 Result<std::unique_ptr<Session>> Session::mount(fs::Filesystem& fs, const SessionOptions& options,
@@ -34,7 +36,7 @@ Result<std::unique_ptr<Session>> Session::mount(fs::Filesystem& fs, const Sessio
     }
     return started.error();
   }
-  fs.mappers().add(&session->mapper_);
+  fs.mappers().add(&session->pages_);
   session->registered_ = true;
   return session;
 }
@@ -66,8 +68,9 @@ bool Session::unmount() {
 
 void Session::end() {
   if (kernel_ == nullptr) return;
+  worker_.stop();  // while readers serve what it waits for
   readers_.stop();
-  if (registered_) fs_.mappers().remove(&mapper_);
+  if (registered_) fs_.mappers().remove(&pages_);
   registered_ = false;
   kernel_.reset();
   dispatcher_.close_all();

@@ -15,9 +15,10 @@
 
 #include "base/error.h"
 #include "fuse/dispatcher.h"
-#include "fuse/kernel_mapper.h"
 #include "fuse/kernel_mount.h"
+#include "fuse/kernel_pages.h"
 #include "fuse/reader_pool.h"
+#include "fuse/worker.h"
 
 namespace udax::fuse {
 
@@ -55,7 +56,8 @@ class Session final : private Notifier {
   fs::Filesystem& fs_;
   std::unique_ptr<KernelMount> kernel_;
   Dispatcher dispatcher_;
-  KernelMapper mapper_;
+  KernelPages pages_;
+  Worker worker_;
   ReaderPool readers_;
   bool registered_ = false;
 };

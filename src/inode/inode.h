@@ -2,8 +2,8 @@
 //
 // An inode in memory: the committed image, its locks, and who uses it.
 //
-// Lock order (docs/locking.md): rwsem -> invalidate_lock -> extent_lock -> image_lock; several inodes' rwsems as
-// fs/lock_set.h says.
+// Lock order (docs/locking.md): rwsem -> invalidate_lock -> entry lock -> extent_lock -> image_lock; several inodes'
+// rwsems as docs/locking.md says.
 //
 // The committed image is replaced as a whole after a commit, under image_lock. To read it: hold rwsem (see image())
 // or take a copy by snapshot(). The extent root inside it (payload, block_count) is further guarded by
@@ -12,10 +12,13 @@
 
 #include <atomic>
 #include <cstdint>
+#include <new>
 
+#include "base/error.h"
 #include "base/mutex.h"
 #include "base/types.h"
 #include "format/format.h"
+#include "mapping/address_space.h"
 
 namespace udax::inode {
 
@@ -23,6 +26,7 @@ class Inode {
  public:
   Inode(Ino ino, uint64_t slot_offset, const format::Inode& image)
       : ino_(ino), slot_offset_(slot_offset), type_(image.mode & 0170000U), image_(image) {}
+  ~Inode() { delete space_.load(std::memory_order_relaxed); }
   Inode(const Inode&) = delete;
   Inode& operator=(const Inode&) = delete;
 
@@ -63,14 +67,44 @@ class Inode {
   bool orphan = false;
   /// Cutting its end off has failed half-way: blocks with old bytes are left behind the end. Guarded by rwsem.
   bool cut_short = false;
-  /// Data written since the last fsync that the medium still holds back; see fs/file_sync.cc.
-  std::atomic<bool> data_dirty{false};
+
+  /// Open handles by how they were opened; changed as open_count is.
+  std::atomic<uint32_t> open_dax{0};
+  std::atomic<uint32_t> open_cached{0};
+  /// Counts failures to make data durable, so that each open handle can tell it once.
+  std::atomic<uint32_t> write_errors{0};
+
+  /// Entries and copies; null until something was mapped, or stored and not yet flushed.
+  [[nodiscard]] mapping::AddressSpace* space() const { return space_.load(std::memory_order_acquire); }
+  /// Makes it if need be. kNoMemory.
+  [[nodiscard]] Result<mapping::AddressSpace*> make_space() {
+    mapping::AddressSpace* there = space();
+    if (there != nullptr) return there;
+    auto* const made = new (std::nothrow) mapping::AddressSpace;
+    if (made == nullptr) return Error::kNoMemory;
+    if (space_.compare_exchange_strong(there, made, std::memory_order_acq_rel)) return made;
+    delete made;
+    return there;
+  }
+  /// Its blocks are free: nothing of it is mapped or dirty any more. REQUIRES: rwsem exclusive, no handle open.
+  void forget_space() {
+    if (mapping::AddressSpace* const s = space(); s != nullptr) {
+      s->entries.clear();
+      s->copies.forget(FileBlock(0), FileBlock(mapping::kFileBlockEnd));
+    }
+  }
+  /// Bytes stored that only a flush makes durable.
+  [[nodiscard]] bool has_dirty_data() const {
+    const mapping::AddressSpace* const s = space();
+    return s != nullptr && s->entries.dirty_blocks() != 0;
+  }
 
  private:
   friend class InodeCache;
   const Ino ino_;
   const uint64_t slot_offset_;
   const uint32_t type_;  // S_IFMT of the mode: never changes
+  std::atomic<mapping::AddressSpace*> space_{nullptr};
   mutable SpinLock image_lock_;
   format::Inode image_;
   // Cache state, guarded by the shard's lock.

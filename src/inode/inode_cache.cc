@@ -73,7 +73,7 @@ void InodeCache::Impl::Shard::take(Inode* inode) {
 
 bool InodeCache::Impl::Shard::may_go(const Inode& inode) {
   return inode.references_ == 0 && !inode.dead.load(std::memory_order_relaxed) &&
-         !inode.data_dirty.load(std::memory_order_relaxed) &&
+         !inode.has_dirty_data() &&
          inode.open_count.load(std::memory_order_relaxed) == 0 && !inode.orphan;
 }
 

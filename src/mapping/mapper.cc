@@ -15,6 +15,16 @@ void MapperRegistry::remove(Mapper* mapper) {
   std::erase(mappers_, mapper);
 }
 
+void MapperRegistry::add(CopyHolder* holder) {
+  const LockGuard guard(mutex_);
+  holders_.push_back(holder);
+}
+
+void MapperRegistry::remove(CopyHolder* holder) {
+  const LockGuard guard(mutex_);
+  std::erase(holders_, holder);
+}
+
 void MapperRegistry::invalidate(Ino ino, ByteRange range) {
   const SharedLockGuard guard(mutex_);
   for (Mapper* mapper : mappers_) mapper->invalidate(ino, range);
@@ -23,6 +33,11 @@ void MapperRegistry::invalidate(Ino ino, ByteRange range) {
 void MapperRegistry::write_protect(Ino ino, ByteRange range) {
   const SharedLockGuard guard(mutex_);
   for (Mapper* mapper : mappers_) mapper->write_protect(ino, range);
+}
+
+void MapperRegistry::drop_copies(Ino ino, ByteRange range) {
+  const SharedLockGuard guard(mutex_);
+  for (CopyHolder* holder : holders_) holder->drop_copies(ino, range);
 }
 
 }  // namespace udax::mapping

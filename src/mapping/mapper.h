@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// The mapper seam: all who may hold a view of a file's bytes (the kernel's page cache behind the FUSE mount, a
-// direct-mapping client, a guest), and the registry through which the filesystem takes views back.
+// The mapper seam: all who may hold a view of a file's bytes, and the registry through which the filesystem takes
+// views back.
+//
+// Two kinds, since they differ in what taking back needs:
+//   Mapper       holds *views*: pages of the pool itself, or zeroes (a direct-mapping client, a guest, the model of the
+//                tests). Taking a view back ends in the holder's page table and never comes back to the filesystem.
+//   CopyHolder   holds *copies*: the kernel's page cache behind a FUSE mount. Before it drops a copy that was
+//                stored to it writes it back, through the filesystem.
 //
 // Blocks are freed, moved or made unwritten only after every mapper has let go of the range.
 //
-// Locks: a call to a mapper must not be made with a lock held that the mapper's re-entry needs (FUSE's
-// invalidation writes dirty pages back through us first). The registry's own lock is held shared during calls.
+// Locks: a Mapper is called with locks of the inode held (invalidate_lock, an entry's lock) and must take none of the
+// filesystem's. A CopyHolder is called with no lock held at all. The registry's own lock is held shared during calls.
 #pragma once
 
 #include <cstdint>
@@ -23,13 +29,27 @@ struct ByteRange {
   uint64_t end = ~uint64_t{0};
 };
 
+/// The bytes of blocks [from, to); a `to` that a file cannot reach is "to the end and beyond".
+[[nodiscard]] constexpr ByteRange bytes_of(FileBlock from, FileBlock to) {
+  constexpr uint64_t kEnd = ~uint64_t{0} >> kBlockShift;
+  return {from.value << kBlockShift, to.value >= kEnd ? ~uint64_t{0} : to.value << kBlockShift};
+}
+
 class Mapper {
  public:
   virtual ~Mapper() = default;
   /// Drops every view of the range. On return no thread can load or store through one.
   virtual void invalidate(Ino ino, ByteRange range) = 0;
-  /// Makes every view of the range read-only; the next store faults.
+  /// Makes every view of the range read-only; the next store faults. On return no store through an old view is left.
   virtual void write_protect(Ino ino, ByteRange range) = 0;
+};
+
+class CopyHolder {
+ public:
+  virtual ~CopyHolder() = default;
+  /// Writes back what was stored to copies of the range, and drops them. REQUIRES: no lock, and not a thread that the
+  /// holder waits for.
+  virtual void drop_copies(Ino ino, ByteRange range) = 0;
 };
 
 /// The mappers of a filesystem.
@@ -37,12 +57,17 @@ class MapperRegistry {
  public:
   void add(Mapper* mapper);
   void remove(Mapper* mapper);
+  void add(CopyHolder* holder);
+  void remove(CopyHolder* holder);
+
   void invalidate(Ino ino, ByteRange range);
   void write_protect(Ino ino, ByteRange range);
+  void drop_copies(Ino ino, ByteRange range);
 
  private:
   SharedMutex mutex_;
   std::vector<Mapper*> mappers_ UDAX_GUARDED_BY(mutex_);
+  std::vector<CopyHolder*> holders_ UDAX_GUARDED_BY(mutex_);
 };
 
 }  // namespace udax::mapping

@@ -101,6 +101,10 @@ TEST(InodeCache, EvictsBeyondCapacity) {
   for (const Ino ino : made) EXPECT_EQ((*cache.get(ino))->ino(), ino);
 }
 
+void make_dirty(Inode& inode) {
+  ASSERT_TRUE((*inode.make_space())->entries.mark_dirty_run(FileBlock(3), DeviceBlock(100), 1));
+}
+
 TEST(InodeCache, KeepsWhatMustBeKept) {
   Pool pool(32 * kMiB);
   InodeCache cache(pool.table(), 0);
@@ -109,12 +113,12 @@ TEST(InodeCache, KeepsWhatMustBeKept) {
   const Ino orphan = pool.create().value();
   const Ino plain = pool.create().value();
   ASSERT_TRUE(pool.add_orphan(orphan));
-  (*cache.get(dirty))->data_dirty = true;
+  make_dirty(**cache.get(dirty));
   (*cache.get(open))->open_count = 1;
   EXPECT_TRUE((*cache.get(orphan))->orphan);  // known from the table
   EXPECT_FALSE((*cache.get(plain))->orphan);
   for (int i = 0; i < 1000; ++i) ASSERT_TRUE(cache.get(pool.create().value()));
-  EXPECT_TRUE((*cache.get(dirty))->data_dirty);
+  EXPECT_TRUE((*cache.get(dirty))->has_dirty_data());
   EXPECT_EQ((*cache.get(open))->open_count, 1U);
   EXPECT_EQ(cache.stats().misses, 1004U);
   EXPECT_LE(cache.stats().inodes, 3U + 64U);
@@ -152,7 +156,7 @@ TEST(InodeCache, GoesWithItsLastLookupUnlessInUse) {
     ASSERT_TRUE(cache.add_lookup(ino));
     ASSERT_TRUE(cache.add_lookup(ino));
   }
-  (*cache.get(dirty))->data_dirty = true;
+  make_dirty(**cache.get(dirty));
   (*cache.get(open))->open_count = 1;
   InodeRef reference = cache.get(held).value();
   for (const Ino ino : {orphan, dirty, open, held, plain}) cache.forget(ino, 1);

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "fuse/kernel_mapper.h"
+#include "fuse/kernel_pages.h"
 
-#include <array>
 #include <limits>
 
 #include "fuse/call.h"
 
 namespace udax::fuse {
 
-void KernelMapper::invalidate(Ino ino, mapping::ByteRange range) {
+void KernelPages::drop_copies(Ino ino, mapping::ByteRange range) {
+  UDAX_ASSERT(!in_fuse_request());
   constexpr uint64_t kOffsetMax = std::numeric_limits<int64_t>::max();
-  if (in_fuse_request() || range.start > kOffsetMax || range.end <= range.start) return;
+  if (range.start > kOffsetMax || range.end <= range.start) return;
   const uint64_t length = range.end > kOffsetMax ? 0 : range.end - range.start;  // 0: to the end
   const fuse_notify_inval_inode_out out{ino.value, static_cast<int64_t>(range.start),
                                         static_cast<int64_t>(length)};

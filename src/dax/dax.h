@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// The DAX core: what happens when a mapped page is touched, when a range is flushed, and when views must go.
+//
+// docs/dax.md has the states of an entry as a diagram, the lock order with its call sites, and the races.
+//
+// Invariants
+// - A view that a mapper holds is either of zeroes (its entry is kZero, or gone) or of the device block that the entry
+//   names; the entry is inserted before the view and goes after it.
+// - A writable view's entry is DIRTY from before the view is made until a writeback has write-protected it.
+// - No view of a block is left, in any mapper, when the block is freed, moved or made unwritten.
+// - A block that a fault has allocated is zeroed, and the zeroes are durable, before an extent points at it.
+//
+// Locks: invalidate_lock -> entry lock -> extent_lock -> allocator, journal. Mappers are called with the first two held. A
+// fault holds invalidate_lock shared: what removes blocks (exclusive) waits for it, other faults do not.
+// rwsem is never taken here.
+//
+// Thread safety: everything.
+#pragma once
+
+#include <functional>
+
+#include "base/error.h"
+#include "base/types.h"
+#include "dax/counters.h"
+#include "inode/change.h"
+#include "inode/inode.h"
+#include "inode/inode_table.h"
+#include "journal/meta_store.h"
+#include "mapping/mapper.h"
+#include "media/medium.h"
+
+namespace udax::dax {
+
+enum class Access : uint8_t {
+  kRead,
+  kWrite,
+  kCopy,  // a store to a private mapping: the page is copied
+};
+
+/// What a fault gives its mapper to map, or to copy.
+struct View {
+  FileBlock start;
+  uint64_t count = 0;  // blocks: 1, or 512 (2 MiB, aligned in the file and on the device)
+  DeviceBlock device;  // kNoBlock: zeroes
+  bool is_writable = false;
+  [[nodiscard]] bool is_zero() const { return device == kNoBlock; }
+};
+
+/// Puts the view into the mapper's page table. Called with the entry locked, so that whoever takes the view back comes
+/// after it. Must take no lock of the filesystem. An error is given to whoever faulted.
+using Install = std::function<Status(const View&)>;
+
+enum class FaultResult : uint8_t {
+  kMapped,
+  kBeyondEnd,  // the page lies wholly behind the end of the file: SIGBUS
+};
+
+class Dax {
+ public:
+  /// All must outlive this.
+  Dax(inode::InodeTable& table, journal::MetaStore& meta, media::Medium& medium)
+      : table_(table), meta_(meta), medium_(medium) {}
+  Dax(const Dax&) = delete;
+  Dax& operator=(const Dax&) = delete;
+
+  [[nodiscard]] mapping::MapperRegistry& mappers() { return mappers_; }
+  [[nodiscard]] Counters& counters() { return counters_; }
+
+  /// A touch of block `at` of a regular file. `order_max`: kHugeOrder where the mapper can hold 2 MiB views. See the
+  /// table in docs/dax.md. kNoSpace, kReadOnly (a store), kIo, kCorrupted (all of them SIGBUS for a mapper), kNoMemory.
+  [[nodiscard]] Result<FaultResult> fault(inode::Inode& inode, FileBlock at, Access access, uint32_t order_max,
+                                          const Install& install);
+
+  /// Makes everything durable that was stored to [from, to) before the call, by whatever way: write-protects and
+  /// flushes what is dirty, and waits for others who are at it. kIo: some of it may not be.
+  [[nodiscard]] Status writeback(inode::Inode& inode, FileBlock from, FileBlock to);
+
+  /// Takes every view of [from, to) back, and forgets its entries, dirty or not. REQUIRES: invalidate_lock exclusive.
+  /// kNoMemory: the views are gone, but some 2 MiB entry that is partly in the range is not; nothing may be removed.
+  [[nodiscard]] Status drop(inode::Inode& inode, FileBlock from, FileBlock to);
+
+  /// Holes or unwritten blocks of [from, to) have been filled by others than a fault (committed): zero views go, in every
+  /// mapper, so that who touches the range next sees what was written. REQUIRES: rwsem, so that blocks stay.
+  void filled(inode::Inode& inode, FileBlock from, FileBlock to);
+
+  /// Notes that `device`... holds bytes of [at, at + count) that only writeback() makes durable. REQUIRES: rwsem; not
+  /// extent_lock. Where memory is short they are made durable at once: kIo.
+  [[nodiscard]] Status note_dirty(inode::Inode& inode, FileBlock at, DeviceBlock device, uint64_t count);
+
+ private:
+  struct Resolver;  // fault.cc
+  [[nodiscard]] Status flush_entry(inode::Inode& inode, mapping::EntryTree::Locked& entry);
+
+  inode::InodeTable& table_;
+  journal::MetaStore& meta_;
+  media::Medium& medium_;
+  mapping::MapperRegistry mappers_;
+  Counters counters_;
+};
+
+}  // namespace udax::dax

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Writeback: what fsync does. Costs what is dirty, not what the file has.
+//
+//   tag      every DIRTY entry of the range becomes TOWRITE, at once: what is dirtied later is not chased
+//   each     lock the entry; is it still there, and TOWRITE? (a truncation may have removed it, another fsync done it);
+//            clear TOWRITE; write-protect its views in every mapper; flush its lines; clear DIRTY; unlock
+//   drain    once; then wait for other writebacks that may have cleared a mark and not drained yet
+//
+// A store that came before is flushed: it is in the cache or on the medium when the views are write-protected. A store
+// that comes after faults, waits for the entry's lock, and makes the entry DIRTY again.
+//
+// Persistence: nothing is durable before the drain. A drain that fails leaves the marks cleared: the error is told to each
+// open handle once (Inode::write_errors), as kernel filesystems do it.
+//
+// Locks: an entry's lock at a time, with the mappers called under it; none of the inode's. Truncation removes an entry
+// only with its lock held, so a flush is over before its blocks are freed.
+#include <new>
+
+#include "base/sync_point.h"
+#include "dax/dax.h"
+
+namespace udax::dax {
+
+using mapping::Entry;
+using mapping::EntryTree;
+using mapping::Mark;
+
+Status Dax::flush_entry(inode::Inode& inode, EntryTree::Locked& entry) {
+  const Entry e = entry.entry();
+  UDAX_SYNC_POINT("dax.writeback.locked");
+  entry.clear_mark(Mark::kToWrite);
+  if (!UDAX_KNOB("dax.writeback.skip_write_protect")) {
+    mappers_.write_protect(inode.ino(), mapping::bytes_of(entry.start(), entry.end()));
+  }
+  if (UDAX_KNOB("dax.writeback.unlock_early")) entry.unlock();
+  UDAX_SYNC_POINT("dax.writeback.protected");
+  const uint64_t size = entry.count() * kBlockSize;
+  if (!UDAX_KNOB("dax.writeback.skip_flush")) medium_.flush(offset_of(e.device), size);
+  UDAX_SYNC_POINT("dax.writeback.flushed");
+  if (UDAX_KNOB("dax.writeback.unlock_early")) {
+    if (auto again = inode.space()->entries.grab_existing(entry.start()); again) again->clear_mark(Mark::kDirty);
+  } else {
+    entry.clear_mark(Mark::kDirty);
+  }
+  count(counters_.entries_flushed);
+  count(counters_.bytes_flushed, size);
+  return {};
+}
+
+Status Dax::writeback(inode::Inode& inode, FileBlock from, FileBlock to) try {
+  mapping::AddressSpace* const space = inode.space();
+  if (space == nullptr || from >= to) return {};
+  EntryTree& entries = space->entries;
+  mapping::WritebackGate::Pass pass(space->writeback);
+  const bool found = entries.tag(from, to, Mark::kDirty, Mark::kToWrite) != 0;
+  UDAX_SYNC_POINT("dax.writeback.tagged");
+  Status drained;
+  if (found) {
+    count(counters_.writebacks);
+    for (FileBlock at = from; at < to;) {
+      auto entry = entries.grab_next_marked(at, to, Mark::kToWrite);
+      if (!entry) break;
+      at = entry->end();
+      UDAX_CHECK(flush_entry(inode, *entry));
+    }
+    UDAX_SYNC_POINT("dax.writeback.before_drain");
+    drained = medium_.drain();
+  }
+  const bool others = UDAX_KNOB("dax.writeback.skip_wait") || pass.finish(drained.has_value());
+  if (!drained) {
+    inode.write_errors.fetch_add(1, std::memory_order_relaxed);
+    return drained;
+  }
+  return others ? Status() : Status(Error::kIo);
+} catch (const std::bad_alloc&) {
+  return Error::kNoMemory;
+}
+
+Status Dax::note_dirty(inode::Inode& inode, FileBlock at, DeviceBlock device, uint64_t count) {
+  const auto space = inode.make_space();
+  if (space && (*space)->entries.mark_dirty_run(at, device, count)) return {};
+  medium_.flush(offset_of(device), count * kBlockSize);
+  return medium_.drain();
+}
+
+}  // namespace udax::dax

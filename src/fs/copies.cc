@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Files of which a kernel's page cache holds pages while others access them directly: which pages are out, what comes
+// back, and what must be recalled. mapping/page_copies.h has the scheme.
+//
+// Only files that are DAX, or have handles that were opened so, are tracked: of others every change goes through the
+// same page cache. A flip of the flag takes all copies back on both sides of it (flags.cc).
+//
+// Locks: rwsem, exclusive where what is out changes.
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+#include "fs/ops.h"
+
+namespace udax::fs {
+namespace {
+
+// Of a range that becomes a hole, so many pages get twins at most. The kernel writes such a range back before it asks,
+// and drops it after; only a write-back just between the two needs them.
+constexpr uint64_t kKeptMax = 4U << 20;
+
+FileBlock first_block(uint64_t offset) { return FileBlock(offset >> kBlockShift); }
+FileBlock end_block(uint64_t end) { return FileBlock(blocks_for(end)); }
+
+/// A page as a reader sees it: zeroes in holes and behind the end.
+Status read_page(const Ops& ops, inode::Inode& inode, FileBlock at, mapping::PageCopies::Page& page) {
+  const SharedLockGuard extents(inode.extent_lock);
+  UDAX_TRY(const extent::Mapping m, extent::Reader(ops.meta(), inode.image()).lookup(at, 1));
+  const uint64_t start = at.value << kBlockShift;
+  const uint64_t size = inode.image().size;
+  const uint64_t valid = m.is_data() && size > start ? std::min<uint64_t>(size - start, kBlockSize) : 0;
+  if (valid > 0) std::memcpy(page.data(), ops.medium().block(m.device), valid);
+  std::memset(page.data() + valid, 0, kBlockSize - valid);
+  return {};
+}
+
+mapping::PageCopies* copies_of(const inode::Inode& inode) {
+  mapping::AddressSpace* const space = inode.space();
+  return space == nullptr || space->copies.empty() ? nullptr : &space->copies;
+}
+
+}  // namespace
+
+bool Ops::tracks_copies(const inode::Inode& inode) const {
+  return inode.open_dax.load(std::memory_order_relaxed) > 0 || effective_dax(inode.snapshot());
+}
+
+Status Ops::keep_copies(inode::Inode& inode, uint64_t offset, uint64_t size) const {
+  mapping::PageCopies* const copies = copies_of(inode);
+  if (copies == nullptr || size == 0) return {};
+  const size_t before = copies->twins();
+  const uint64_t end = offset + std::min(size, kKeptMax);
+  UDAX_CHECK(copies->keep(first_block(offset), end_block(end), [&](FileBlock at, mapping::PageCopies::Page& page) {
+    return read_page(*this, inode, at, page);
+  }));
+  dax::count(dax().counters().pages_twinned, copies->twins() - before);
+  return {};
+}
+
+void Ops::copies_cut(inode::Inode& inode, uint64_t size) {
+  mapping::PageCopies* const copies = copies_of(inode);
+  if (copies == nullptr) return;
+  copies->zero(size, align_up(size, kBlockSize) - size);
+  copies->forget(end_block(size), extent::kFileBlockEnd);
+}
+
+Status Filesystem::fill(OpenFile& file, uint64_t offset, uint64_t size, const ReadSink& sink) try {
+  const Ops ops{*this};
+  inode::Inode& inode = file.inode();
+  if (!inode.is_reg()) return inode.is_dir() ? Error::kIsDirectory : Error::kInvalid;
+  if (offset > format::kFileSizeMax || size > format::kFileSizeMax - offset) return Error::kInvalid;
+  const FileBlock from = first_block(offset);
+  const FileBlock to = end_block(offset + size);
+  const auto read_shared = [&]() -> Result<bool> {
+    const SharedLockGuard guard(inode.rwsem);
+    if (ops.tracks_copies(inode)) {
+      const mapping::AddressSpace* const space = inode.space();
+      if (space == nullptr || !space->copies.all_fresh(from, to)) return false;
+    }
+    UDAX_CHECK(ops.read_held(inode, offset, size, sink));
+    return true;
+  };
+  UDAX_TRY(const bool done, read_shared());
+  if (!done) {
+    const LockGuard guard(inode.rwsem);
+    UDAX_TRY(mapping::AddressSpace* const space, inode.make_space());
+    UDAX_CHECK(space->copies.hand_out(from, to));
+    dax::count(dax_->counters().pages_filled, to - from);
+    UDAX_CHECK(ops.read_held(inode, offset, size, sink));
+  }
+  if ((file.flags() & O_NOATIME) == 0) ops.update_atime(inode);
+  return {};
+} catch (const std::bad_alloc&) {
+  return Error::kNoMemory;
+}
+
+Status Filesystem::write_back(OpenFile& file, uint64_t offset, std::span<const std::byte> data) {
+  const Ops ops{*this};
+  UDAX_CHECK(ops.check_writable());
+  inode::Inode& inode = file.inode();
+  if (!inode.is_reg()) return Error::kInvalid;
+  {
+    const SharedLockGuard guard(inode.rwsem);
+    if (copies_of(inode) == nullptr && offset + data.size() <= inode.snapshot().size) {
+      UDAX_TRY(const bool done, ops.try_overwrite(inode, offset, data));
+      if (done) return {};
+    }
+  }
+  const LockGuard guard(inode.rwsem);
+  if (inode.dead) return Error::kStale;
+  // Pages do not make a file grow: who sets its size does.
+  const uint64_t size = inode.image().size;
+  if (offset >= size) return {};
+  data = data.first(std::min<uint64_t>(data.size(), size - offset));
+  const auto store = [&](uint64_t at, std::span<const std::byte> bytes) -> Status {
+    UDAX_TRY(const uint64_t done, ops.write_exclusive(inode, at, bytes, false));
+    return done == bytes.size() ? Status() : Status(Error::kNoSpace);
+  };
+  mapping::PageCopies* const copies = copies_of(inode);
+  if (copies == nullptr) return store(offset, data);
+  dax::count(dax_->counters().pages_returned, blocks_for(data.size()));
+  return copies->merge(offset, data, store);
+}
+
+Result<uint64_t> Filesystem::write_through(OpenFile& file, uint64_t offset, std::span<const std::byte> data,
+                                           bool kill_suidgid) {
+  const Ops ops{*this};
+  inode::Inode& inode = file.inode();
+  UDAX_TRY(const uint64_t done, write(file, offset, data, false, kill_suidgid));
+  if (done == 0 || !ops.tracks_copies(inode)) return done;
+  const LockGuard guard(inode.rwsem);
+  UDAX_TRY(mapping::AddressSpace* const space, inode.make_space());
+  UDAX_CHECK(space->copies.note_out(first_block(offset), end_block(offset + done)));
+  space->copies.overlay(offset, data.first(done));
+  return done;
+}
+
+void Filesystem::recall(OpenFile& file, const StaleCopies& stale) {
+  if (!stale.any()) return;
+  inode::Inode& inode = file.inode();
+  dax::count(dax_->counters().copies_recalled);
+  mappers().drop_copies(inode.ino(), mapping::bytes_of(stale.from, stale.to));
+  const LockGuard guard(inode.rwsem);
+  if (mapping::AddressSpace* const space = inode.space(); space != nullptr) {
+    space->copies.end_wave(stale.from, stale.to, stale.wave);
+  }
+}
+
+}  // namespace udax::fs

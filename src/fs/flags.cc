@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Inode flags, and the DAX flag above all, which takes effect at once on open and mapped files.
+//
+// A flip, in this order:
+//   recall    what the kernel's page cache holds of the file is written back and dropped. No lock is held.
+//   stop      rwsem and invalidate_lock exclusive: no write, no fault is at work, and none begins
+//   drop      every view, in every mapper, after what is dirty was made durable; if that fails the flag stays
+//   change    one transaction, durable when it commits
+//   go        locks are let go; faults and opens go the new way
+//   recall    once more: pages that came in between, filled the old way
+// It cannot fail half-way: before the transaction nothing has changed but where bytes are cached, and after it nothing
+// can fail. Handles that were opened the old way stay so (a limit of the kernel's), are counted, and stay coherent: see
+// copies.cc.
+//
+// Locks: the inode's rwsem, then invalidate_lock, exclusive.
+#include "base/sync_point.h"
+#include "fs/ops.h"
+
+namespace udax::fs {
+namespace {
+
+struct Wanted {
+  uint32_t flags = 0;  // of all the inode's
+  bool new_project = false;
+};
+
+/// Who may, and what goes together. Gives what the inode's flags are to be.
+Result<Wanted> check(const format::Inode& current, uint32_t flags, uint32_t mask,
+                     std::optional<uint32_t> project_id, const Caller& caller) {
+  if (!caller.is_root() && caller.uid != current.uid) return Error::kPermission;
+  const Wanted wanted{(current.flags & ~mask) | flags, project_id && *project_id != current.project_id};
+  const uint32_t changed = wanted.flags ^ current.flags;
+  if ((changed & (format::kFlagAppend | format::kFlagImmutable)) != 0 && !caller.is_root()) {
+    return Error::kPermission;
+  }
+  const uint32_t type = type_of(current.mode);
+  if (type != 0100000U && type != 0040000U && changed != 0) return Error::kNotSupported;
+  if (type != 0040000U && (flags & (format::kFlagDirSync | format::kFlagProjInherit)) != 0) {
+    return Error::kNotSupported;
+  }
+  if (wanted.new_project && !caller.is_root()) return Error::kPermission;
+  // As the kernel's: whoever cannot write to it cannot change how it is treated either.
+  const bool stays_immutable = (current.flags & wanted.flags & format::kFlagImmutable) != 0;
+  if ((changed != 0 || wanted.new_project) && stays_immutable) return Error::kPermission;
+  return wanted;
+}
+
+/// REQUIRES: rwsem exclusive.
+Status store(const Ops& ops, inode::Inode& inode, const Wanted& wanted, std::optional<uint32_t> project_id) {
+  Change change(ops.table());
+  UDAX_TRY(format::Inode * image, change.edit(inode));
+  image->flags = wanted.flags;
+  if (wanted.new_project) image->project_id = *project_id;
+  set_ctime(*image, now());
+  return change.commit();
+}
+
+/// Views go, the flags change. REQUIRES: rwsem exclusive.
+Status flip(const Ops& ops, inode::Inode& inode, const Wanted& wanted, std::optional<uint32_t> project_id) {
+  const InvalidateLock guard(inode);
+  UDAX_SYNC_POINT("fs.flip.locked");
+  UDAX_CHECK(ops.flush_data(inode));
+  UDAX_CHECK(ops.dax().drop(inode, FileBlock(0), extent::kFileBlockEnd));
+  UDAX_CHECK(store(ops, inode, wanted, project_id));
+  dax::count(ops.dax().counters().flips);
+  UDAX_SYNC_POINT("fs.flip.done");
+  return {};
+}
+
+}  // namespace
+
+Status Filesystem::set_flags(Ino ino, uint32_t flags, uint32_t mask, std::optional<uint32_t> project_id,
+                             const Caller& caller) {
+  const Ops ops{*this};
+  UDAX_CHECK(ops.check_writable());
+  if ((mask & ~format::kFlagsKnown) != 0 || (flags & ~mask) != 0) return Error::kNotSupported;
+  UDAX_TRY(const inode::InodeRef ref, ops.get(ino));
+  inode::Inode& inode = *ref;
+  bool recalled = false;
+  for (;; recalled = true) {
+    if (recalled) mappers().drop_copies(ino, {});
+    const LockGuard guard(inode.rwsem);
+    if (inode.dead) return Error::kStale;
+    UDAX_TRY(const Wanted wanted, check(inode.image(), flags, mask, project_id, caller));
+    const uint32_t changed = wanted.flags ^ inode.image().flags;
+    if (changed == 0 && !wanted.new_project) return {};
+    if (!inode.is_reg() || (changed & format::kFlagDax) == 0) return store(ops, inode, wanted, project_id);
+    if (!recalled) continue;  // without the lock
+    UDAX_CHECK(flip(ops, inode, wanted, project_id));
+    break;
+  }
+  mappers().drop_copies(ino, {});
+  return {};
+}
+
+Result<DaxState> Filesystem::dax_state(Ino ino) {
+  const Ops ops{*this};
+  UDAX_TRY(const inode::InodeRef ref, ops.get(ino));
+  const format::Inode image = ref->snapshot();
+  DaxState state;
+  state.flag = (image.flags & format::kFlagDax) != 0;
+  state.is_dax = ops.effective_dax(image, ref->is_dir());
+  state.open_dax = ref->open_dax.load();
+  state.open_cached = ref->open_cached.load();
+  return state;
+}
+
+}  // namespace udax::fs

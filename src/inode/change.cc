@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "inode/change.h"
+
+namespace udax::inode {
+
+Change::~Change() {
+  tx_.abort();
+  while (count_ > 0) edited_[--count_].inode->extent_lock.unlock();
+}
+
+Result<format::Inode*> Change::edit(Inode& inode) {
+  for (size_t i = 0; i < count_; ++i) {
+    if (edited_[i].inode == &inode) return edited_[i].shadow;
+  }
+  UDAX_ASSERT(count_ < kEditedMax);
+  inode.extent_lock.lock();
+  edited_[count_++] = Edited{&inode, nullptr, false, {}};
+  UDAX_TRY(format::Inode * shadow, tx_.edit(inode.slot_offset()));
+  edited_[count_ - 1].shadow = shadow;
+  return shadow;
+}
+
+Status Change::free(Inode& inode, const format::Inode& ghost) {
+  for (size_t i = 0; i < count_; ++i) {
+    if (edited_[i].inode != &inode) continue;
+    edited_[i].freed = true;
+    edited_[i].ghost = ghost;
+    return tx_.free(inode.ino());
+  }
+  panic(__FILE__, __LINE__, "freeing an inode that the change does not edit");
+}
+
+Status Change::commit() {
+  std::array<format::Inode, kEditedMax> images;
+  for (size_t i = 0; i < count_; ++i) images[i] = edited_[i].freed ? edited_[i].ghost : *edited_[i].shadow;
+  UDAX_TRY([[maybe_unused]] const Lsn lsn, tx_.commit());
+  for (size_t i = 0; i < count_; ++i) edited_[i].inode->publish(images[i]);
+  return {};
+}
+
+}  // namespace udax::inode

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// What is known of a file's bytes beyond its extents: which parts are mapped and dirty (entries), and of which pages
+// others hold copies. Made when a file is first mapped, or first has something to flush.
+#pragma once
+
+#include "mapping/entry_tree.h"
+#include "mapping/page_copies.h"
+#include "mapping/writeback_gate.h"
+
+namespace udax::mapping {
+
+struct AddressSpace {
+  EntryTree entries;
+  PageCopies copies;  // guarded by the inode's rwsem
+  WritebackGate writeback;
+};
+
+}  // namespace udax::mapping

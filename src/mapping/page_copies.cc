@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "mapping/page_copies.h"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+#include "base/sync_point.h"
+
+namespace udax::mapping {
+namespace {
+
+/// Calls `part(offset in page, first byte's index, size)` for the piece of [offset, offset + size) in page `at`.
+struct Piece {
+  uint64_t in_page = 0;
+  uint64_t index = 0;  // from `offset` on
+  uint64_t size = 0;
+};
+Piece piece_in(uint64_t at, uint64_t offset, uint64_t size) {
+  const uint64_t page = at << kBlockShift;
+  const uint64_t from = std::max(page, offset);
+  const uint64_t to = std::min(page + kBlockSize, offset + size);
+  return {from - page, from - offset, to > from ? to - from : 0};
+}
+
+}  // namespace
+
+bool PageCopies::is_out(FileBlock at) const {
+  const auto chunk = chunks_.find(at.value / kChunkPages);
+  return chunk != chunks_.end() && chunk->second.test(at.value % kChunkPages);
+}
+
+bool PageCopies::any(FileBlock from, FileBlock to) const {
+  if (from >= to) return false;
+  for (auto c = chunks_.lower_bound(from.value / kChunkPages); c != chunks_.end(); ++c) {
+    const uint64_t base = c->first * kChunkPages;
+    if (base >= to.value) return false;
+    const uint64_t begin = std::max(from.value, base) - base;
+    const uint64_t end = std::min(to.value - base, kChunkPages);
+    for (uint64_t i = begin; i < end; ++i) {
+      if (c->second.test(i)) return true;
+    }
+  }
+  return false;
+}
+
+bool PageCopies::all_fresh(FileBlock from, FileBlock to) const {
+  if (const auto twin = twins_.lower_bound(from.value); twin != twins_.end() && twin->first < to.value)
+    return false;
+  for (FileBlock at = from; at < to; at += 1) {
+    if (!is_out(at)) return false;
+  }
+  return true;
+}
+
+Status PageCopies::hand_out(FileBlock from, FileBlock to) {
+  UDAX_CHECK(note_out(from, to));
+  twins_.erase(twins_.lower_bound(from.value), twins_.lower_bound(to.value));
+  return {};
+}
+
+Status PageCopies::note_out(FileBlock from, FileBlock to) try {
+  ++hand_out_count_;
+  for (FileBlock at = from; at < to; at += 1) chunks_[at.value / kChunkPages].set(at.value % kChunkPages);
+  return {};
+} catch (const std::bad_alloc&) {
+  return Error::kNoMemory;
+}
+
+Status PageCopies::keep(FileBlock from, FileBlock to, const std::function<Status(FileBlock, Page&)>& current) try {
+  if (UDAX_KNOB("mapping.copies.no_twins")) return {};
+  for (FileBlock at = from; at < to; at += 1) {
+    if (!is_out(at) || twins_.contains(at.value)) continue;
+    auto twin = std::make_unique<Twin>();
+    UDAX_CHECK(current(at, twin->page));
+    twin->number = twin_count_;
+    twins_.emplace(at.value, std::move(twin));
+    ++twin_count_;
+  }
+  return {};
+} catch (const std::bad_alloc&) {
+  return Error::kNoMemory;
+}
+
+Status PageCopies::merge(uint64_t offset, std::span<const std::byte> returned,
+                         const std::function<Status(uint64_t, std::span<const std::byte>)>& store) {
+  const uint64_t end = offset + returned.size();
+  uint64_t from = offset;  // of what comes back whole
+  const auto store_whole = [&](uint64_t to) -> Status {
+    if (to > from) UDAX_CHECK(store(from, returned.subspan(from - offset, to - from)));
+    return {};
+  };
+  const auto last = twins_.lower_bound(blocks_for(end));
+  for (auto twin = twins_.lower_bound(offset >> kBlockShift); twin != last; ++twin) {
+    const Piece piece = piece_in(twin->first, offset, returned.size());
+    const uint64_t start = offset + piece.index;
+    UDAX_CHECK(store_whole(start));
+    from = start + piece.size;
+    std::byte* const old = twin->second->page.data() + piece.in_page;
+    const std::byte* const now = returned.data() + piece.index;
+    for (uint64_t i = 0; i < piece.size;) {
+      if (old[i] == now[i]) {
+        ++i;
+        continue;
+      }
+      uint64_t run = i + 1;
+      while (run < piece.size && old[run] != now[run]) ++run;
+      UDAX_CHECK(store(start + i, {now + i, run - i}));
+      i = run;
+    }
+    std::memcpy(old, now, piece.size);
+  }
+  return store_whole(end);
+}
+
+void PageCopies::overlay(uint64_t offset, std::span<const std::byte> data) {
+  const auto last = twins_.lower_bound(blocks_for(offset + data.size()));
+  for (auto twin = twins_.lower_bound(offset >> kBlockShift); twin != last; ++twin) {
+    const Piece piece = piece_in(twin->first, offset, data.size());
+    std::memcpy(twin->second->page.data() + piece.in_page, data.data() + piece.index, piece.size);
+  }
+}
+
+void PageCopies::zero(uint64_t offset, uint64_t size) {
+  const auto last = twins_.lower_bound(blocks_for(offset + size));
+  for (auto twin = twins_.lower_bound(offset >> kBlockShift); twin != last; ++twin) {
+    const Piece piece = piece_in(twin->first, offset, size);
+    std::memset(twin->second->page.data() + piece.in_page, 0, piece.size);
+  }
+}
+
+void PageCopies::end_wave(FileBlock from, FileBlock to, Wave wave) {
+  if (wave.hand_outs == hand_out_count_ && wave.twins == twin_count_) {
+    forget(from, to);
+    return;
+  }
+  // Some page may have been handed out meanwhile. Then it has no twin, or one that is younger.
+  for (auto twin = twins_.lower_bound(from.value); twin != twins_.end() && twin->first < to.value;) {
+    twin = twin->second->number < wave.twins ? twins_.erase(twin) : std::next(twin);
+  }
+}
+
+void PageCopies::forget(FileBlock from, FileBlock to) {
+  if (from >= to) return;
+  twins_.erase(twins_.lower_bound(from.value), twins_.lower_bound(to.value));
+  for (auto c = chunks_.lower_bound(from.value / kChunkPages); c != chunks_.end();) {
+    const uint64_t base = c->first * kChunkPages;
+    if (base >= to.value) return;
+    const uint64_t begin = std::max(from.value, base) - base;
+    const uint64_t end = std::min(to.value - base, kChunkPages);
+    for (uint64_t i = begin; i < end; ++i) c->second.reset(i);
+    c = c->second.none() ? chunks_.erase(c) : std::next(c);
+  }
+}
+
+}  // namespace udax::mapping

@@ -116,9 +116,13 @@ std::optional<Status> take_value(Collected& c, std::string_view key, std::string
     return Status();
   }
   if (key == "data") {
-    if (value == "inplace") return Status();
-    if (value == "atomic") return fail("option 'data=atomic' is not built into this version; data=inplace is");
-    return fail("option '" + whole + "': it is data=inplace");
+    if (value == "inplace")
+      o.fs.data = fs::DataMode::kInPlace;
+    else if (value == "atomic")
+      o.fs.data = fs::DataMode::kAtomic;
+    else
+      return fail("option '" + whole + "': it is data=inplace or data=atomic");
+    return Status();
   }
   if (key == "direct") {
     if (value == "off") return Status();
@@ -333,7 +337,8 @@ const char* usage() {
          "  entry_timeout=S, attr_timeout=S, negative_timeout=S\n"
          "                          seconds that the kernel keeps names, attributes, absences (default 86400)\n"
          "  loglevel=trace|debug|info|warning|error\n"
-         "  data=inplace            overwrites are in place\n"
+         "  data=inplace|atomic     overwrites are in place (default), or each write(2) up to 1 MiB is all or "
+         "nothing\n"
          "  direct=off              no direct mapping\n";
 }
 

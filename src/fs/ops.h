@@ -22,6 +22,10 @@ using inode::set_ctime;
 using inode::set_mtime;
 using inode::touch_modified;
 
+/// Whether a crash may leave a part of a write.
+enum class Tearing : uint8_t { kAllowed, kNever };
+inline constexpr uint64_t kAtomicMax = 1U << 20;  // bytes that are written whole
+
 /// Exclusive rwsems of up to four inodes, taken in the order given and released in reverse; null ones are skipped.
 class RwsemSet {
  public:
@@ -142,7 +146,8 @@ struct Ops {
                                            std::span<const std::byte> data) const;
   /// write() with rwsem held exclusive.
   [[nodiscard]] Result<uint64_t> write_exclusive(inode::Inode& inode, uint64_t offset,
-                                                 std::span<const std::byte> data, bool kill_suidgid) const;
+                                                 std::span<const std::byte> data, bool kill_suidgid,
+                                                 Tearing tearing = Tearing::kAllowed) const;
   /// Stores file data in place of what is there. Durable after settle(), or, where the medium makes that dear, after
   /// Dax::writeback() of what is noted with note_stored().
   void store_data(uint64_t device_offset, const std::byte* data, uint64_t size) const;

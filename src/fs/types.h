@@ -62,11 +62,13 @@ struct StatFs {
 };
 
 enum class DaxMode : uint8_t { kInode, kAlways, kNever };
+enum class DataMode : uint8_t { kInPlace, kAtomic };
 enum class AtimeMode : uint8_t { kRelative, kNever, kStrict };
 
 struct MountOptions {
   bool read_only = false;
   DaxMode dax = DaxMode::kInode;
+  DataMode data = DataMode::kInPlace;
   AtimeMode atime = AtimeMode::kRelative;
   bool count_lookups = false;    // the caller is a kernel's front door, and will forget() what it was given
   uint64_t inode_cache = 65536;  // unreferenced inodes kept in memory

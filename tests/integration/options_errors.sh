@@ -65,7 +65,7 @@ expect $usage 'unknown option -Q' "$pool" "$mnt" -Q
 expect $usage 'threads=0' "$pool" "$mnt" -o threads=0
 expect $usage 'dax=sometimes' "$pool" "$mnt" -o dax=sometimes
 expect $usage 'attr_timeout=soon' "$pool" "$mnt" -o attr_timeout=soon
-expect $usage 'data=atomic.*not built' "$pool" "$mnt" -o data=atomic
+expect $usage 'data=inplace or data=atomic' "$pool" "$mnt" -o data=journal
 expect $usage 'direct=all.*not built' "$pool" "$mnt" -o direct=all
 expect $usage 'remount' "$pool" "$mnt" -o remount,ro
 "$udaxfs" --help | grep -q '^usage: udaxfs' || fail "--help"

@@ -126,7 +126,7 @@ TEST_F(OptionsTest, ErrorsNameWhatIsWrong) {
     expect_error({"/pool", "/mnt", "-o", bad}, bad);
   }
   expect_error({"/pool", "/mnt", "-o", "dax=maybe"}, "dax=inode, dax=always or dax=never");
-  expect_error({"/pool", "/mnt", "-o", "data=atomic"}, "not built");
+  expect_error({"/pool", "/mnt", "-o", "data=journal"}, "data=inplace or data=atomic");
   expect_error({"/pool", "/mnt", "-o", "direct=users"}, "not built");
   expect_error({"/pool", "/mnt", "-o", "loglevel=loud"}, "loglevel=loud");
   expect_error({"/pool", "/mnt", "-o", "remount,ro"}, "remount");

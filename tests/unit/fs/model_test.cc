@@ -26,7 +26,7 @@ struct Node {
 
 class Model {
  public:
-  Model(uint64_t seed, uint64_t pool_size) : random_(seed), pool_(pool_size) {
+  Model(uint64_t seed, uint64_t pool_size, fs::MountOptions options) : random_(seed), pool_(pool_size, options) {
     nodes_[1].is_dir = true;
     nodes_[1].nlink = 2;
   }
@@ -321,7 +321,9 @@ class FilesystemModel : public testing::TestWithParam<uint64_t> {};
 TEST_P(FilesystemModel, AgreesOverRemountsAndCrashes) {
   const uint64_t seed = GetParam();
   SCOPED_TRACE("seed " + std::to_string(seed));
-  Model model(seed, 256 << 20);
+  fs::MountOptions options;
+  options.data = seed % 2 == 0 ? fs::DataMode::kAtomic : fs::DataMode::kInPlace;
+  Model model(seed, 256 << 20, options);
   for (int round = 0; round < 8; ++round) {
     for (int i = 0; i < 400; ++i) {
       model.step();

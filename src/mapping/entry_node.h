@@ -31,7 +31,8 @@ static_assert((kFileBlockEnd - 1) >> kTopShift < kNodeSlots && kTopShift % kNode
 
 inline constexpr uint64_t kNoSlot = 0;
 inline constexpr uint64_t kEntryBit = 1;
-inline constexpr uint64_t kLockBit = 2;  // of entries
+inline constexpr uint64_t kLockBit = 2;     // of entries
+inline constexpr uint64_t kWaitedBit = 16;  // of locked entries: somebody sleeps until it is unlocked
 inline constexpr uint64_t kSibling = 2;
 inline constexpr uint32_t kKindShift = 2;
 inline constexpr uint64_t kKindMask = 3;

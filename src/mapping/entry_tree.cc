@@ -48,11 +48,17 @@ void EntryTree::sub_dirty(uint64_t blocks) { add(dirty_blocks_, ~blocks + 1); }
 bool EntryTree::try_lock(const Place& place, std::optional<EntryWait>& wait) {
   const uint64_t value = slot(place);
   if (is_locked(value) && !UDAX_KNOB("entry.ignore_lock")) {
-    wait.emplace(this, place.start);
+    enter_queue(place, wait);
     return false;
   }
   set_slot(place, value | kLockBit);
   return true;
+}
+
+// Joins those who wait for a locked entry. The bit tells its holder to wake them.
+void EntryTree::enter_queue(const Place& place, std::optional<EntryWait>& wait) {
+  set_slot(place, slot(place) | kWaitedBit);
+  wait.emplace(this, place.start);
 }
 
 EntryTree::Locked EntryTree::hold(const Place& place) { return {this, place, entry_of(slot(place))}; }
@@ -151,7 +157,7 @@ uint32_t EntryTree::dirty_slots(const Place& place, DeviceBlock device, uint64_t
 void EntryTree::dirty_some(uint64_t at, DeviceBlock device, uint64_t count, NodeStash& nodes, DirtyStep& step) {
   std::optional<Place> place = find(at);
   if (place && is_locked(slot(*place))) {
-    step.wait.emplace(this, place->start);
+    enter_queue(*place, step.wait);
     return;
   }
   if (place && place->order != kPageOrder) {

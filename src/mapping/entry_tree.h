@@ -162,6 +162,7 @@ class EntryTree {
 
   // entry_tree.cc: operations.
   [[nodiscard]] bool try_lock(const Place& place, std::optional<EntryWait>& wait) UDAX_REQUIRES(lock_);
+  void enter_queue(const Place& place, std::optional<EntryWait>& wait) UDAX_REQUIRES(lock_);
   [[nodiscard]] Locked hold(const Place& place) UDAX_REQUIRES(lock_);
   [[nodiscard]] std::optional<Locked> grab_in(FileBlock from, FileBlock to, uint32_t map);
   void dirty_some(uint64_t at, DeviceBlock device, uint64_t count, NodeStash& nodes, DirtyStep& step)

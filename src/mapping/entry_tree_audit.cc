@@ -35,6 +35,7 @@ class Auditor {
     const Entry entry = entry_of(value);
     if (start % blocks != 0 || start >= kFileBlockEnd) fail(start) << "entry at an impossible block";
     if (entry.kind == Entry::Kind::kEmpty && !is_locked(value)) fail(start) << "placeholder is not locked";
+    if (!is_locked(value) && (value & kWaitedBit) != 0) fail(start) << "not locked, but waited for";
     if (entry.kind > Entry::Kind::kData) fail(start) << "unknown kind";
     if (entry.kind != Entry::Kind::kData && entry.device != kNoBlock) fail(start) << "device without data";
     if (entry.kind != Entry::Kind::kData && is_marked) fail(start) << "mark without data";

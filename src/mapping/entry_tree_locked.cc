@@ -39,7 +39,7 @@ void EntryTree::Locked::set(Entry entry) {
   if (entry.kind != Entry::Kind::kData) {
     for (const Mark mark : kMarks) tree_->clear_mark(at, mark);
   }
-  tree_->set_slot(at, slot_of(entry) | kLockBit);
+  tree_->set_slot(at, slot_of(entry) | kLockBit | (tree_->slot(at) & kWaitedBit));
   entry_ = entry;
 }
 
@@ -68,21 +68,29 @@ void EntryTree::Locked::unlock() {
     erase();
     return;
   }
+  bool is_waited_for = false;
   {
     const LockGuard guard(tree_->lock_);
-    tree_->set_slot(place(), slot_of(entry_));
+    const Place& at = place();
+    is_waited_for = (tree_->slot(at) & kWaitedBit) != 0;
+    tree_->set_slot(at, slot_of(entry_));
   }
-  EntryWait::wake_all(std::exchange(tree_, nullptr), place_.start);
+  const EntryTree* const tree = std::exchange(tree_, nullptr);
+  if (is_waited_for) EntryWait::wake_all(tree, place_.start);
 }
 
 void EntryTree::Locked::erase() {
   UDAX_ASSERT(held());
+  bool is_waited_for = false;
   NodeStash freed;
   {
     const LockGuard guard(tree_->lock_);
-    tree_->remove(place(), freed);
+    const Place& at = place();
+    is_waited_for = (tree_->slot(at) & kWaitedBit) != 0;
+    tree_->remove(at, freed);
   }
-  EntryWait::wake_all(std::exchange(tree_, nullptr), place_.start);
+  const EntryTree* const tree = std::exchange(tree_, nullptr);
+  if (is_waited_for) EntryWait::wake_all(tree, place_.start);
 }
 
 Status EntryTree::Locked::split(FileBlock keep) {

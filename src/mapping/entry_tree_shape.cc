@@ -164,14 +164,13 @@ EntryTree::Place EntryTree::split_entry(const Place& place, uint64_t keep, NodeS
 // Makes a locked kEmpty entry of order 0 at `keep` of one of order 9; takes one node.
 EntryTree::Place EntryTree::narrow_empty(const Place& place, uint64_t keep, NodeStash& nodes) {
   EntryNode* const node = place.node;
-  const uint64_t value = slot(place);
   for (uint32_t i = 0; i < kHugeSlots; ++i) node->slots[place.offset + i] = kNoSlot;
   node->maps[kPresent] &= ~bit(place.offset);
   const uint32_t offset = offset_in(keep, node->shift);
   attach(node, offset, nodes.take());
   EntryNode* const leaf = node_of(node->slots[offset]);
   const Place kept{leaf, keep, offset_in(keep, 0), kPageOrder};
-  leaf->slots[kept.offset] = value;
+  leaf->slots[kept.offset] = slot_of(Entry{}) | kLockBit;
   leaf->maps[kPresent] = bit(kept.offset);
   return kept;
 }

@@ -13,7 +13,6 @@
 namespace udax::mapping {
 
 struct alignas(kCacheLine) EntryWait::Queue {
-  std::atomic<uint32_t> waiters{0};
   std::atomic<uint64_t> wakes{0};  // written under the mutex
   Mutex mutex;
   std::condition_variable_any woken;
@@ -33,12 +32,8 @@ static_assert(kQueues == size_t{1} << 8);
 
 }  // namespace
 
-EntryWait::EntryWait(const void* tree, uint64_t start) : queue_(queue_of(tree, start)) {
-  queue_.waiters.fetch_add(1, std::memory_order_relaxed);
-  wakes_seen_ = queue_.wakes.load(std::memory_order_relaxed);
-}
-
-EntryWait::~EntryWait() { queue_.waiters.fetch_sub(1, std::memory_order_relaxed); }
+EntryWait::EntryWait(const void* tree, uint64_t start)
+    : queue_(queue_of(tree, start)), wakes_seen_(queue_.wakes.load(std::memory_order_relaxed)) {}
 
 void EntryWait::sleep() {
   UDAX_SYNC_POINT("entry.wait");
@@ -48,8 +43,6 @@ void EntryWait::sleep() {
 
 void EntryWait::wake_all(const void* tree, uint64_t start) {
   Queue& queue = queue_of(tree, start);
-  // The tree lock orders this after the waiter's entering, or the waiter saw the entry as it is now.
-  if (queue.waiters.load(std::memory_order_relaxed) == 0) return;
   {
     const LockGuard guard(queue.mutex);
     queue.wakes.fetch_add(1, std::memory_order_relaxed);

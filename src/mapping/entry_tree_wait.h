@@ -5,8 +5,8 @@
 //
 // A queue is picked by tree and by the first block of the entry as the waiter saw it. Whoever unlocks, removes or
 // splits the entry wakes all sleepers of that queue; each walks its tree anew, so that a wake-up for somebody else does
-// no harm. No wake-up is lost: a waiter enters its queue under the tree lock, while it sees the entry locked, and the
-// holder looks for waiters after the change that it made under the same lock.
+// no harm. No wake-up is lost: a waiter marks the entry as waited for, and enters its queue, under the tree lock while it
+// sees the entry locked; the holder reads that mark as it changes the entry under the same lock, and wakes after.
 #pragma once
 
 #include <cstdint>
@@ -17,13 +17,12 @@ class EntryWait {
  public:
   /// Enters the queue. REQUIRES: the tree lock is held, the entry at `start` is locked.
   EntryWait(const void* tree, uint64_t start);
-  ~EntryWait();
   EntryWait(const EntryWait&) = delete;
   EntryWait& operator=(const EntryWait&) = delete;
 
   /// Returns once the queue was woken after the constructor. REQUIRES: the tree lock is not held.
   void sleep();
-  /// REQUIRES: the tree lock is not held, and was since the entry changed.
+  /// Wakes all who entered this entry's queue so far. REQUIRES: the tree lock is not held.
   static void wake_all(const void* tree, uint64_t start);
 
   struct Queue;

@@ -116,6 +116,8 @@ Status Filesystem::write_back(OpenFile& file, uint64_t offset, std::span<const s
   if (offset >= size) return {};
   data = data.first(std::min<uint64_t>(data.size(), size - offset));
   const auto store = [&](uint64_t at, std::span<const std::byte> bytes) -> Status {
+    UDAX_TRY(const bool in_place, ops.try_overwrite(inode, at, bytes));
+    if (in_place) return {};
     UDAX_TRY(const uint64_t done, ops.write_exclusive(inode, at, bytes, false));
     return done == bytes.size() ? Status() : Status(Error::kNoSpace);
   };

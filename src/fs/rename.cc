@@ -112,13 +112,23 @@ struct Images {
   format::Inode* other = nullptr;  // exchanged with
 };
 
-Status move_link(const Ops& ops, Images& images, bool cross, bool moved_is_dir, bool leaves_from) {
-  if (!cross || !moved_is_dir) return {};
-  format::Inode* loses = leaves_from ? images.from_dir : images.to_dir;
-  format::Inode* gains = leaves_from ? images.to_dir : images.from_dir;
-  UDAX_CHECK(ops.drop_subdirectory(*loses));
-  if (gains->nlink >= format::kNlinkMax) return Error::kTooManyLinks;
-  gains->nlink = gains->nlink + 1;
+Status gain_subdirectory(format::Inode& dir) {
+  if (dir.nlink >= format::kNlinkMax) return Error::kTooManyLinks;
+  dir.nlink = dir.nlink + 1;
+  return {};
+}
+
+/// Each directory counts its subdirectories. What leaves is counted first: a directory at the limit may still
+/// exchange one, or have one replaced.
+Status move_links(const Ops& ops, const Side& from, const Side& to, bool exchange, Images& images) {
+  const bool cross = from.dir.get() != to.dir.get();
+  const bool moved_is_dir = from.child->is_dir();
+  const bool other_is_dir = to.child && to.child->is_dir();
+  if (other_is_dir && (cross || !exchange)) UDAX_CHECK(ops.drop_subdirectory(*images.to_dir));
+  if (!cross) return {};
+  if (moved_is_dir) UDAX_CHECK(ops.drop_subdirectory(*images.from_dir));
+  if (moved_is_dir) UDAX_CHECK(gain_subdirectory(*images.to_dir));
+  if (exchange && other_is_dir) UDAX_CHECK(gain_subdirectory(*images.from_dir));
   return {};
 }
 
@@ -145,19 +155,17 @@ Status commit_rename(const Ops& ops, Side& from, Side& to, uint32_t flags) {
     if (exchange) {
       UDAX_TRY(images.other, change.edit(*to.child));
       UDAX_CHECK(from_names.replace(from.name, {to.child->ino(), dirent_type(to.child->mode())}));
-      UDAX_CHECK(move_link(ops, images, cross, to.child->is_dir(), false));
       if (cross && to.child->is_dir()) images.other->parent = from.dir->ino().value;
       set_ctime(*images.other, t);
     } else {
       UDAX_CHECK(from_names.remove(from.name));
     }
-    UDAX_CHECK(move_link(ops, images, cross, from.child->is_dir(), true));
+    UDAX_CHECK(move_links(ops, from, to, exchange, images));
     if (cross && from.child->is_dir()) images.moved->parent = to.dir->ino().value;
     set_ctime(*images.moved, t);
     touch_modified(*images.from_dir, t);
     touch_modified(*images.to_dir, t);
     if (!exchange && to.child) {
-      if (to.child->is_dir()) UDAX_CHECK(ops.drop_subdirectory(*images.to_dir));
       UDAX_TRY(fate, ops.drop_link(change, *to.child, t));
       UDAX_CHECK(ops.commit_unlink(change, *to.child, fate));
     } else {

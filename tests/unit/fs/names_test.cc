@@ -2,6 +2,8 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 
+#include "format/checksum.h"
+#include "media/memory_medium.h"
 #include "tests/support/pool.h"
 
 namespace udax {
@@ -168,6 +170,166 @@ TEST(Rename, TypesMustFit) {
   EXPECT_EQ(error_of(pool->rename(kRootIno, "d", kRootIno, "full", 0)), Error::kNotEmpty);
   EXPECT_TRUE(pool->rename(kRootIno, "full", kRootIno, "d", 0));
   EXPECT_EQ(pool.list(kRootIno), (std::vector<std::string>{"d", "f"}));
+}
+
+TEST(Rename, ADirectoryOverAnotherOneKeepsTheCounts) {
+  TestPool pool(64 * kMiB);
+  const Ino a = pool.mkdir(kRootIno, "a");
+  const Ino b = pool.mkdir(kRootIno, "b");
+  const Ino moved = pool.mkdir(a, "moved");
+  pool.mkdir(b, "replaced");
+  pool.mkdir(b, "sibling");
+  EXPECT_TRUE(pool->rename(a, "moved", b, "replaced", 0));  // across
+  EXPECT_EQ(pool->getattr(a)->nlink, 2U);
+  EXPECT_EQ(pool->getattr(b)->nlink, 4U);
+  EXPECT_TRUE(pool->rename(b, "replaced", b, "sibling", 0));  // within
+  EXPECT_EQ(pool->getattr(b)->nlink, 3U);
+  EXPECT_EQ(pool->lookup(b, "sibling")->ino, moved);
+  const Ino one = pool.mkdir(a, "one");
+  EXPECT_TRUE(pool->rename(a, "one", b, "sibling", fs::kRenameExchange));
+  EXPECT_EQ(pool->getattr(a)->nlink, 3U);
+  EXPECT_EQ(pool->getattr(b)->nlink, 3U);
+  EXPECT_EQ(pool->lookup(one, "..")->ino, b);
+  EXPECT_EQ(pool->lookup(moved, "..")->ino, a);
+}
+
+// --- Removed directories ---------------------------------------------------------------------------------------------
+
+TEST(RemovedDirectory, StillOpenKnowsItselfButNoParent) {
+  TestPool pool(64 * kMiB);
+  const Ino dir = pool.mkdir(kRootIno, "dir");
+  {
+    auto open = pool->open(dir, O_RDONLY, false);
+    ASSERT_TRUE(open);
+    ASSERT_TRUE(pool->rmdir(kRootIno, "dir"));
+    const auto self = pool->lookup(dir, ".");
+    ASSERT_TRUE(self) << to_string(self.error());
+    EXPECT_EQ(self->ino, dir);
+    EXPECT_EQ(self->nlink, 0U);
+    EXPECT_EQ(error_of(pool->lookup(dir, "..")), Error::kStale);
+    EXPECT_EQ(error_of(pool->lookup(dir, "name")), Error::kNotFound);
+    EXPECT_EQ(error_of(pool->make(dir, "name", 0100644, 0, 0, kRoot)), Error::kNotFound);
+  }
+  EXPECT_EQ(error_of(pool->lookup(dir, ".")), Error::kStale);
+  EXPECT_EQ(error_of(pool->lookup(dir, "..")), Error::kStale);
+}
+
+TEST(RemovedDirectory, KnownToTheKernelIsStaleByHandle) {
+  fs::MountOptions options;
+  options.count_lookups = true;
+  TestPool pool(64 * kMiB, options);
+  const Ino dir = pool.mkdir(kRootIno, "dir");  // counts a lookup: the number is kept
+  ASSERT_TRUE(pool->rmdir(kRootIno, "dir"));
+  EXPECT_EQ(error_of(pool->lookup(dir, ".")), Error::kStale);
+  EXPECT_EQ(error_of(pool->lookup(dir, "..")), Error::kStale);
+  pool->forget(dir, 1);
+  EXPECT_EQ(error_of(pool->lookup(dir, ".")), Error::kStale);
+  EXPECT_EQ(error_of(pool->lookup(dir, "..")), Error::kStale);
+}
+
+TEST(RemovedDirectory, AParentRemovedLaterIsNotFoundThroughTheChild) {
+  TestPool pool(64 * kMiB);
+  const Ino parent = pool.mkdir(kRootIno, "parent");
+  const Ino child = pool.mkdir(parent, "child");
+  auto open_child = pool->open(child, O_RDONLY, false);
+  auto open_parent = pool->open(parent, O_RDONLY, false);
+  ASSERT_TRUE(open_child && open_parent);
+  ASSERT_TRUE(pool->rmdir(parent, "child"));
+  ASSERT_TRUE(pool->rmdir(kRootIno, "parent"));
+  EXPECT_EQ(error_of(pool->lookup(child, "..")), Error::kStale);
+  EXPECT_EQ(error_of(pool->lookup(parent, "..")), Error::kStale);
+  EXPECT_TRUE(pool->lookup(parent, "."));
+}
+
+// --- Limits ----------------------------------------------------------------------------------------------------------
+
+/// Writes link counts that would take days to come by onto the medium of an unmounted pool.
+void set_nlink(media::MemoryMedium& medium, Ino ino, uint32_t nlink) {
+  const uint32_t seed = format::checksum_seed(medium.as<format::Superblock>(0)->uuid);
+  int found = 0;
+  for (uint64_t offset = 0; offset < medium.size(); offset += format::kInodeSize) {
+    auto* const image = reinterpret_cast<format::Inode*>(medium.raw() + offset);
+    if (image->ino != ino.value || image->mode == 0 || !format::is_sealed(seed, format::Unit::kInode, image))
+      continue;
+    image->nlink = nlink;
+    format::seal(seed, format::Unit::kInode, image);
+    ++found;
+  }
+  ASSERT_GE(found, 1);
+}
+
+class LinkLimit : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    TestPool pool(medium_, true);
+    full_ = pool.mkdir(kRootIno, "full");
+    sub_ = pool.mkdir(full_, "sub");
+    empty_ = pool.mkdir(full_, "empty");
+    pool.file(full_, "file");
+    other_ = pool.mkdir(kRootIno, "other");
+    pool.mkdir(other_, "dir");
+    file_ = pool.file(other_, "file");
+  }
+  /// Mounts with `ino` at the limit. Not to be checked: the count is a lie.
+  void mount_with(Ino ino, uint32_t nlink) {
+    set_nlink(*medium_, ino, nlink);
+    std::string why;
+    auto mounted = fs::Filesystem::mount(medium_, {}, &why);
+    ASSERT_TRUE(mounted) << why;
+    fs_ = std::move(*mounted);
+  }
+  [[nodiscard]] uint32_t nlink(Ino ino) { return fs_->getattr(ino)->nlink; }
+  void TearDown() override {
+    if (fs_) {
+      EXPECT_TRUE(fs_->unmount());
+    }
+  }
+
+  std::shared_ptr<media::MemoryMedium> medium_ = std::make_shared<media::MemoryMedium>(16 * kMiB);
+  std::unique_ptr<fs::Filesystem> fs_;
+  Ino full_, sub_, empty_, other_, file_;
+};
+
+TEST_F(LinkLimit, AFullDirectoryTakesNoMoreSubdirectories) {
+  mount_with(full_, format::kNlinkMax);
+  EXPECT_EQ(error_of(fs_->make(full_, "new", 0040755, 0, 0, kRoot)), Error::kTooManyLinks);
+  EXPECT_EQ(error_of(fs_->rename(other_, "dir", full_, "dir", 0)), Error::kTooManyLinks);
+  EXPECT_EQ(error_of(fs_->rename(other_, "dir", full_, "file", fs::kRenameExchange)), Error::kTooManyLinks);
+  EXPECT_EQ(nlink(full_), format::kNlinkMax);
+  EXPECT_EQ(error_of(fs_->lookup(full_, "new")), Error::kNotFound);
+  EXPECT_TRUE(fs_->lookup(other_, "dir"));
+  // Anything else, it takes.
+  EXPECT_TRUE(fs_->make(full_, "fifo", 0010644, 0, 0, kRoot));
+  EXPECT_TRUE(fs_->rename(full_, "sub", full_, "renamed", 0));
+  EXPECT_TRUE(fs_->rename(other_, "file", full_, "moved", 0));
+  // One less: there is room for one.
+  EXPECT_TRUE(fs_->rmdir(full_, "empty"));
+  EXPECT_TRUE(fs_->make(full_, "new", 0040755, 0, 0, kRoot));
+  EXPECT_EQ(error_of(fs_->make(full_, "newer", 0040755, 0, 0, kRoot)), Error::kTooManyLinks);
+}
+
+TEST_F(LinkLimit, AFullDirectoryExchangesAndReplacesSubdirectories) {
+  mount_with(full_, format::kNlinkMax);
+  EXPECT_TRUE(fs_->rename(other_, "dir", full_, "sub", fs::kRenameExchange));
+  EXPECT_TRUE(fs_->rename(full_, "sub", other_, "dir", fs::kRenameExchange));
+  EXPECT_EQ(nlink(full_), format::kNlinkMax);
+  EXPECT_TRUE(fs_->rename(other_, "dir", full_, "empty", 0));
+  EXPECT_EQ(nlink(full_), format::kNlinkMax);
+  EXPECT_TRUE(fs_->rename(full_, "sub", full_, "empty", 0));
+  EXPECT_EQ(nlink(full_), format::kNlinkMax - 1);
+}
+
+TEST_F(LinkLimit, AFullFileTakesNoMoreNames) {
+  mount_with(file_, format::kNlinkMax);
+  EXPECT_EQ(error_of(fs_->link(file_, full_, "new")), Error::kTooManyLinks);
+  EXPECT_EQ(error_of(fs_->lookup(full_, "new")), Error::kNotFound);
+  EXPECT_TRUE(fs_->rename(other_, "file", full_, "moved", 0));
+  EXPECT_TRUE(fs_->unlink(full_, "moved"));
+}
+
+TEST_F(LinkLimit, MoreThanTheLimitIsCorruption) {
+  mount_with(file_, format::kNlinkMax + 1);
+  EXPECT_EQ(error_of(fs_->getattr(file_)), Error::kCorrupted);
 }
 
 }  // namespace

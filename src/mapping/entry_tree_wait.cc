@@ -22,8 +22,10 @@ namespace {
 
 constexpr size_t kQueues = 256;
 
+// Made when the program starts: a condition variable takes memory, and whoever wakes others may not fail.
+std::array<EntryWait::Queue, kQueues> queues;
+
 EntryWait::Queue& queue_of(const void* tree, uint64_t start) {
-  static std::array<EntryWait::Queue, kQueues> queues;
   uint64_t key = (reinterpret_cast<uint64_t>(tree) >> 4) + start * 0x9E3779B97F4A7C15ULL;
   key *= 0xBF58476D1CE4E5B9ULL;
   return queues[static_cast<size_t>(key >> 56)];

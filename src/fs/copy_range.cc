@@ -5,6 +5,7 @@
 //
 // Locks: the source's rwsem shared and the destination's exclusive, by inode number; one and the same: exclusive.
 #include <algorithm>
+#include <new>
 
 #include "fs/ops.h"
 
@@ -60,12 +61,14 @@ Result<uint64_t> copy_hole(const Ops& ops, inode::Inode& to, uint64_t offset, ui
 }
 
 Result<uint64_t> copy_piece(const Ops& ops, inode::Inode& from, uint64_t from_offset, inode::Inode& to,
-                            uint64_t to_offset, uint64_t size) {
+                            uint64_t to_offset, uint64_t size) try {
   UDAX_TRY(const extent::Mapping m, map_at(ops, from, from_offset, from_offset + size));
   const uint64_t n = std::min(size, (m.end().value << kBlockShift) - from_offset);
   if (!m.is_data()) return copy_hole(ops, to, to_offset, n);
   const std::byte* source = ops.medium().at(offset_of(m.device) + (from_offset & (kBlockSize - 1)));
   return ops.write_exclusive(to, to_offset, {source, n}, true);
+} catch (const std::bad_alloc&) {
+  return Error::kNoMemory;
 }
 
 }  // namespace

@@ -122,11 +122,22 @@ Result<inode::InodeTx::Allocated> Ops::new_inode(Change& change, const inode::In
 
 namespace {
 
-/// The common part of make, create and symlink; `open`, if given, is made within the parent's lock: nobody may take the
+/// Commits the creation of `made`. What can fail comes before the commit: afterwards the inode is there.
+Result<inode::InodeRef> commit_made(const Ops& ops, Change& change, const inode::InodeTx::Allocated& made) {
+  UDAX_TRY(inode::FreshInode fresh, ops.cache().prepare(made.ino, made.slot_offset, *made.image));
+  UDAX_CHECK(ops.count_lookup(made.ino));
+  if (const Status done = change.commit(); !done) {
+    ops.uncount_lookup(made.ino);
+    return done.error();
+  }
+  return ops.cache().insert(std::move(fresh));
+}
+
+/// The common part of make, create and symlink; `open`, if given, is done within the parent's lock: nobody may take the
 /// name away before the handle counts. The caller holds nothing.
 Result<inode::InodeRef> make_named(const Ops& ops, Ino parent_ino, std::string_view name, uint32_t mode,
                                    const Special& special, const Caller& caller,
-                                   const std::function<Status(inode::InodeRef)>& open = {}) {
+                                   const std::function<void(inode::InodeRef)>& open = {}) {
   UDAX_CHECK(ops.check_writable());
   UDAX_CHECK(check_name(name));
   UDAX_TRY(const inode::InodeRef parent, ops.get_dir(parent_ino));
@@ -157,11 +168,8 @@ Result<inode::InodeRef> make_named(const Ops& ops, Ino parent_ino, std::string_v
   UDAX_CHECK(dir::Editor(change.blocks(), *dir_image).insert(name, {made.ino, dirent_type(mode)}));
   touch_modified(*dir_image, t);
   if (is_dir) dir_image->nlink = dir_image->nlink + 1;
-  const format::Inode committed = *made.image;
-  UDAX_CHECK(change.commit());
-  UDAX_TRY(inode::InodeRef ref, ops.cache().insert(made.ino, made.slot_offset, committed));
-  if (open) UDAX_CHECK(open(ref.share()));
-  UDAX_CHECK(ops.count_lookup(made.ino));
+  UDAX_TRY(inode::InodeRef ref, commit_made(ops, change, made));
+  if (open) open(ref.share());
   return ref;
 }
 
@@ -197,10 +205,10 @@ Result<Attr> Filesystem::symlink(Ino parent, std::string_view name, std::string_
 Result<OpenFilePtr> Filesystem::create(Ino parent, std::string_view name, uint32_t mode, uint32_t flags,
                                        const Caller& caller, Attr* attr) try {
   const Ops ops{*this};
+  UDAX_TRY(OpenFileSpace space, Ops::open_file_space());
   OpenFilePtr file;
-  const auto open = [&](inode::InodeRef ref) -> Status {
-    UDAX_TRY(file, ops.make_open_file(std::move(ref), flags));
-    return {};
+  const auto open = [&](inode::InodeRef ref) {
+    file = ops.make_open_file(std::move(space), std::move(ref), flags);
   };
   UDAX_TRY(const inode::InodeRef ref, make_named(ops, parent, name, (mode & 07777U) | 0100000U, {}, caller, open));
   UDAX_SYNC_POINT("fs.create.made");
@@ -222,13 +230,11 @@ Result<OpenFilePtr> Filesystem::tmpfile(Ino parent_ino, uint32_t mode, uint32_t 
   UDAX_TRY(const inode::InodeTx::Allocated made, ops.new_inode(change, *parent, with, now()));
   made.image->nlink = 0;
   UDAX_CHECK(change.tx().add_orphan(made.ino));
-  const format::Inode committed = *made.image;
-  UDAX_CHECK(change.commit());
-  UDAX_TRY(inode::InodeRef ref, ops.cache().insert(made.ino, made.slot_offset, committed));
+  UDAX_TRY(OpenFileSpace space, Ops::open_file_space());
+  UDAX_TRY(inode::InodeRef ref, commit_made(ops, change, made));
   ref->orphan = true;
-  UDAX_CHECK(ops.count_lookup(made.ino));
-  *attr = to_attr(committed);
-  return ops.make_open_file(std::move(ref), flags);
+  *attr = to_attr(ref->snapshot());
+  return ops.make_open_file(std::move(space), std::move(ref), flags);
 } catch (const std::bad_alloc&) {
   return Error::kNoMemory;
 }

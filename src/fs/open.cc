@@ -20,11 +20,21 @@ OpenFile::OpenFile(Filesystem& fs, inode::InodeRef ref, uint32_t flags, bool dax
 
 OpenFile::~OpenFile() { fs_.release(*this); }
 
-Result<OpenFilePtr> Ops::make_open_file(inode::InodeRef ref, uint32_t flags) const {
+Result<OpenFileSpace> Ops::open_file_space() {
+  static_assert(alignof(OpenFile) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__);
+  OpenFileSpace space(::operator new(sizeof(OpenFile), std::nothrow));
+  if (space == nullptr) return Error::kNoMemory;
+  return space;
+}
+
+OpenFilePtr Ops::make_open_file(OpenFileSpace space, inode::InodeRef ref, uint32_t flags) const {
   const bool dax = effective_dax(ref->snapshot());
-  OpenFilePtr file(new (std::nothrow) OpenFile(fs, std::move(ref), flags, dax));
-  if (file == nullptr) return Error::kNoMemory;
-  return file;
+  return OpenFilePtr(new (space.release()) OpenFile(fs, std::move(ref), flags, dax));
+}
+
+Result<OpenFilePtr> Ops::make_open_file(inode::InodeRef ref, uint32_t flags) const {
+  UDAX_TRY(OpenFileSpace space, open_file_space());
+  return make_open_file(std::move(space), std::move(ref), flags);
 }
 
 Result<OpenFilePtr> Filesystem::open(Ino ino, uint32_t flags, bool kill_suidgid) try {

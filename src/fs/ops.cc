@@ -79,6 +79,10 @@ Status Ops::count_lookup(Ino ino) const {
   return cache().add_lookup(ino);
 }
 
+void Ops::uncount_lookup(Ino ino) const {
+  if (fs.options_.count_lookups) cache().forget(ino, 1);
+}
+
 Status Ops::check_dir_change(const inode::Inode& dir, bool removing) {
   const uint32_t flags = dir.image().flags;
   if ((flags & format::kFlagImmutable) != 0) return Error::kPermission;

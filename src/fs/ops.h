@@ -62,6 +62,12 @@ class UDAX_SCOPED_CAPABILITY InvalidateLock {
 [[nodiscard]] inline uint32_t type_of(uint32_t mode) { return mode & 0170000U; }
 [[nodiscard]] inline uint8_t dirent_type(uint32_t mode) { return static_cast<uint8_t>((mode >> 12) & 15U); }
 
+/// Memory for an OpenFile, had before the commit that makes its file.
+struct FreeOpenFileSpace {
+  void operator()(void* memory) const { ::operator delete(memory); }
+};
+using OpenFileSpace = std::unique_ptr<void, FreeOpenFileSpace>;
+
 /// The internals of Filesystem, for the files of this folder.
 struct Ops {
   Filesystem& fs;
@@ -84,6 +90,8 @@ struct Ops {
 
   /// Counts the lookup if the front door wants that.
   [[nodiscard]] Status count_lookup(Ino ino) const;
+  /// Takes that back: the front door never learnt of it.
+  void uncount_lookup(Ino ino) const;
 
   /// May entries of `dir` be made (removing = false) or removed? REQUIRES: its rwsem.
   [[nodiscard]] static Status check_dir_change(const inode::Inode& dir, bool removing);
@@ -171,6 +179,8 @@ struct Ops {
   void update_atime(inode::Inode& inode) const;
   /// Flag and mount option together. `of_children`: for a directory, what files made in it get.
   [[nodiscard]] bool effective_dax(const format::Inode& image, bool of_children = false) const;
+  [[nodiscard]] static Result<OpenFileSpace> open_file_space();
+  [[nodiscard]] OpenFilePtr make_open_file(OpenFileSpace space, inode::InodeRef ref, uint32_t flags) const;
   [[nodiscard]] Result<OpenFilePtr> make_open_file(inode::InodeRef ref, uint32_t flags) const;
 };
 

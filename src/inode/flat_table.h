@@ -35,7 +35,20 @@ class FlatTable {
 
   /// REQUIRES: key > 0, not there. May throw std::bad_alloc; nothing has changed then.
   V* insert(uint64_t key, V value) {
-    if ((size_ + 1) * 4 > entries_.size() * 3) resize(entries_.empty() ? kSizeMin : entries_.size() * 2);
+    grow_for_one();
+    ++size_;
+    return place(key, std::move(value));
+  }
+
+  /// Makes sure of room for one more, to be taken by insert_reserved() or given back. May throw std::bad_alloc.
+  void reserve_one() {
+    grow_for_one();
+    ++reserved_;
+  }
+  void unreserve_one() noexcept { --reserved_; }
+  /// REQUIRES: as insert(), and a reserve_one() that this uses up.
+  V* insert_reserved(uint64_t key, V value) noexcept {
+    --reserved_;
     ++size_;
     return place(key, std::move(value));
   }
@@ -57,7 +70,7 @@ class FlatTable {
     }
     entries_[hole] = Entry{};
     --size_;
-    if (entries_.size() > kSizeMin && size_ * 8 < entries_.size()) {
+    if (entries_.size() > kSizeMin && (size_ + reserved_) * 8 < entries_.size()) {
       try {
         resize(entries_.size() / 2);
       } catch (const std::bad_alloc&) {  // it stays large
@@ -65,6 +78,7 @@ class FlatTable {
     }
   }
 
+  /// REQUIRES: nothing reserved.
   void clear() noexcept {
     std::vector<Entry>().swap(entries_);
     size_ = 0;
@@ -83,6 +97,10 @@ class FlatTable {
   [[nodiscard]] size_t home(uint64_t key) const {
     return static_cast<size_t>((key * 0x9E3779B97F4A7C15ULL) >> 20) & mask();
   }
+  void grow_for_one() {
+    if ((size_ + reserved_ + 1) * 4 > entries_.size() * 3)
+      resize(entries_.empty() ? kSizeMin : entries_.size() * 2);
+  }
   V* place(uint64_t key, V value) {
     size_t i = home(key);
     while (entries_[i].key != 0) i = next(i);
@@ -100,6 +118,7 @@ class FlatTable {
 
   std::vector<Entry> entries_;  // a power of two, or none
   size_t size_ = 0;
+  size_t reserved_ = 0;  // room that others may not take
 };
 
 }  // namespace udax::inode

@@ -72,8 +72,7 @@ void InodeCache::Impl::Shard::take(Inode* inode) {
 }
 
 bool InodeCache::Impl::Shard::may_go(const Inode& inode) {
-  return inode.references_ == 0 && !inode.dead.load(std::memory_order_relaxed) &&
-         !inode.has_dirty_data() &&
+  return inode.references_ == 0 && !inode.dead.load(std::memory_order_relaxed) && !inode.has_dirty_data() &&
          inode.open_count.load(std::memory_order_relaxed) == 0 && !inode.orphan;
 }
 
@@ -165,26 +164,43 @@ Result<InodeRef> InodeCache::get(Ino ino) {
   return InodeRef(this, inode);
 }
 
-Result<InodeRef> InodeCache::insert(Ino ino, uint64_t slot_offset, const format::Inode& image) {
+Result<FreshInode> InodeCache::prepare(Ino ino, uint64_t slot_offset, const format::Inode& image) {
+  std::unique_ptr<Inode> inode(new (std::nothrow) Inode(ino, slot_offset, image));
+  if (inode == nullptr) return Error::kNoMemory;
   Impl::Shard& s = impl_->shard(ino);
   const LockGuard guard(s.mutex);
+  try {
+    s.inodes.reserve_one();
+  } catch (const std::bad_alloc&) {
+    return Error::kNoMemory;
+  }
+  return FreshInode(this, std::move(inode));
+}
+
+void InodeCache::unprepare(Ino ino) {
+  Impl::Shard& s = impl_->shard(ino);
+  const LockGuard guard(s.mutex);
+  s.inodes.unreserve_one();
+}
+
+InodeRef InodeCache::insert(FreshInode fresh) {
+  UDAX_ASSERT(fresh.cache_ == this);
+  const Ino ino = fresh.inode_->ino();
+  Impl::Shard& s = impl_->shard(ino);
+  const LockGuard guard(s.mutex);
+  fresh.cache_ = nullptr;
   if (Inode** const entry = s.settled(ino); entry != nullptr) {
     // Somebody asked for it between its commit and now, and has loaded what was committed.
     UDAX_ASSERT(!(*entry)->dead.load(std::memory_order_relaxed));
+    s.inodes.unreserve_one();
     s.take(*entry);
-    return InodeRef(this, *entry);
+    return {this, *entry};
   }
-  Inode* const inode = new (std::nothrow) Inode(ino, slot_offset, image);
-  if (inode == nullptr) return Error::kNoMemory;
-  try {
-    s.inodes.insert(ino.value, inode);
-  } catch (const std::bad_alloc&) {
-    delete inode;
-    return Error::kNoMemory;
-  }
+  Inode* const inode = fresh.inode_.release();
+  s.inodes.insert_reserved(ino.value, inode);
   ++s.idle;
   s.take(inode);
-  return InodeRef(this, inode);
+  return {this, inode};
 }
 
 void InodeCache::retain(Inode* inode) {

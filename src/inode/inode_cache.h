@@ -61,6 +61,21 @@ class InodeRef {
   Inode* inode_ = nullptr;
 };
 
+/// What the cache needs to take in an inode, had before the commit that creates it: nothing can fail afterwards.
+class FreshInode {
+ public:
+  FreshInode(FreshInode&& other) noexcept
+      : cache_(std::exchange(other.cache_, nullptr)), inode_(std::move(other.inode_)) {}
+  FreshInode& operator=(FreshInode&&) = delete;
+  ~FreshInode();
+
+ private:
+  friend class InodeCache;
+  FreshInode(InodeCache* cache, std::unique_ptr<Inode> inode) : cache_(cache), inode_(std::move(inode)) {}
+  InodeCache* cache_;
+  std::unique_ptr<Inode> inode_;
+};
+
 struct CacheStats {
   uint64_t inodes = 0;   // in memory
   uint64_t lookups = 0;  // numbers that the kernel knows
@@ -76,8 +91,10 @@ class InodeCache {
 
   /// The inode, loaded if need be. kStale: the number is not in use. kCorrupted, kNoMemory.
   [[nodiscard]] Result<InodeRef> get(Ino ino);
-  /// Puts in an inode that was just created (committed).
-  [[nodiscard]] Result<InodeRef> insert(Ino ino, uint64_t slot_offset, const format::Inode& image);
+  /// For an inode that is about to be created with `image`. Waits for nobody: allowed within an InodeTx. kNoMemory.
+  [[nodiscard]] Result<FreshInode> prepare(Ino ino, uint64_t slot_offset, const format::Inode& image);
+  /// Puts it in, now that it is committed. Not within an InodeTx that has yet to end.
+  [[nodiscard]] InodeRef insert(FreshInode fresh);
 
   /// The kernel was told about `ino` once more.
   [[nodiscard]] Status add_lookup(Ino ino);
@@ -97,6 +114,8 @@ class InodeCache {
 
  private:
   friend class InodeRef;
+  friend class FreshInode;
+  void unprepare(Ino ino);
   void release(Inode* inode);
   void retain(Inode* inode);
   struct Impl;
@@ -104,6 +123,9 @@ class InodeCache {
   std::unique_ptr<Impl> impl_;
 };
 
+inline FreshInode::~FreshInode() {
+  if (cache_ != nullptr) cache_->unprepare(inode_->ino());
+}
 inline void InodeRef::reset() {
   if (inode_ != nullptr) cache_->release(inode_);
   inode_ = nullptr;

@@ -41,6 +41,19 @@ TEST(FlatTable, ModelTest) {
   EXPECT_LE(table.entries().size(), 16U);  // the memory is back
 }
 
+TEST(FlatTable, RoomThatIsReservedIsNotTakenByOthers) {
+  FlatTable<uint64_t> table;
+  for (uint64_t key = 1; key <= 100; ++key) table.reserve_one();
+  for (uint64_t key = 1001; key <= 1200; ++key) table.insert(key, key);
+  for (uint64_t key = 1001; key <= 1200; ++key) table.erase(key);  // nor given back
+  const size_t room = table.entries().size();
+  EXPECT_GE(room * 3, 100U * 4);
+  for (uint64_t key = 1; key <= 99; ++key) table.insert_reserved(key, key);
+  table.unreserve_one();
+  EXPECT_EQ(table.entries().size(), room);
+  for (uint64_t key = 1; key <= 99; ++key) EXPECT_EQ(*table.find(key), key);
+}
+
 TEST(InodeCache, LoadsOnceAndShares) {
   Pool pool(16 * kMiB);
   InodeCache cache(pool.table(), 1000);
@@ -70,14 +83,31 @@ TEST(InodeCache, InsertGivesTheOneThatIsThere) {
   uint64_t offset = 0;
   const format::Inode image = pool.table().read(ino, &offset).value();
   const Result<InodeRef> loaded = cache.get(ino);
-  const Result<InodeRef> inserted = cache.insert(ino, offset, image);
+  Result<FreshInode> fresh = cache.prepare(ino, offset, image);
   ASSERT_TRUE(loaded);
-  ASSERT_TRUE(inserted);
-  EXPECT_EQ(loaded->get(), inserted->get());
+  ASSERT_TRUE(fresh);
+  const InodeRef inserted = cache.insert(std::move(*fresh));
+  EXPECT_EQ(loaded->get(), inserted.get());
   const Ino other = pool.create().value();
-  const Result<InodeRef> first = cache.insert(other, offset + 256, image);
-  ASSERT_TRUE(first);
-  EXPECT_EQ(cache.get(other)->get(), first->get());
+  Result<FreshInode> fresh_other = cache.prepare(other, offset + 256, image);
+  ASSERT_TRUE(fresh_other);
+  const InodeRef first = cache.insert(std::move(*fresh_other));
+  EXPECT_EQ(cache.get(other)->get(), first.get());
+}
+
+TEST(InodeCache, WhatIsPreparedAndNotInsertedLeavesNothing) {
+  Pool pool(16 * kMiB);
+  InodeCache cache(pool.table(), 1000);
+  const Ino ino = pool.create().value();
+  uint64_t offset = 0;
+  const format::Inode image = pool.table().read(ino, &offset).value();
+  {
+    const Result<FreshInode> fresh = cache.prepare(ino, offset, image);
+    ASSERT_TRUE(fresh);
+    EXPECT_EQ(cache.stats().inodes, 0U);
+  }
+  EXPECT_EQ(cache.stats().inodes, 0U);
+  EXPECT_TRUE(cache.get(ino));
 }
 
 TEST(InodeCache, EvictsBeyondCapacity) {

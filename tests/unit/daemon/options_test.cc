@@ -84,6 +84,7 @@ TEST_F(OptionsTest, AsAMountHelper) {
 
 TEST_F(OptionsTest, EveryOption) {
   const Options o = good({"-f", "-odax=always,ro,noatime", "/pool", "-o",
+                          // NOLINTNEXTLINE(bugprone-suspicious-missing-comma): one string of two lines
                           "threads=7,entry_timeout=0,attr_timeout=1.5,negative_timeout=0.25,loglevel=warning,"
                           "fsname=a b,noallow_other,data=inplace,direct=off,subtype=udaxfs,dirsync",
                           "--", "-mnt"});

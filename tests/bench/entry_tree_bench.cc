@@ -228,7 +228,7 @@ void lookup_shared(benchmark::State& state) {
   const auto part = kBlocks / static_cast<uint64_t>(state.threads());
   const uint64_t first = part * static_cast<uint64_t>(state.thread_index());
   uint64_t i = 0;
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     benchmark::DoNotOptimize(store.lookup(first + i));
     i = (i + 7) % part;
   }

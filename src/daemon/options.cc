@@ -124,6 +124,17 @@ std::optional<Status> take_value(Collected& c, std::string_view key, std::string
       return fail("option '" + whole + "': it is data=inplace or data=atomic");
     return Status();
   }
+  if (key == "transport") {
+    if (value == "auto")
+      o.transport = fuse::Transport::kAuto;
+    else if (value == "uring")
+      o.transport = fuse::Transport::kUring;
+    else if (value == "dev")
+      o.transport = fuse::Transport::kDevice;
+    else
+      return fail("option '" + whole + "': it is transport=auto, transport=uring or transport=dev");
+    return Status();
+  }
   if (key == "direct") {
     if (value == "off") return Status();
     return fail("option '" + whole + "': direct mapping is not built into this version; direct=off is");
@@ -334,6 +345,7 @@ const char* usage() {
          "  nosuid, nodev, noexec, sync, dirsync\n"
          "  fsname=NAME             what mount(8) shows as the source (default: POOL)\n"
          "  threads=N               threads that serve the mount (default 4)\n"
+         "  transport=auto|uring|dev  how requests come: by io_uring where the kernel has it, or by /dev/fuse\n"
          "  entry_timeout=S, attr_timeout=S, negative_timeout=S\n"
          "                          seconds that the kernel keeps names, attributes, absences (default 86400)\n"
          "  loglevel=trace|debug|info|warning|error\n"

@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "fs/types.h"
+#include "fuse/session.h"
 
 namespace udax::daemon {
 
@@ -28,6 +29,7 @@ struct Options {
   std::vector<std::string> mount_options;  // for the kernel's mount, all but fsname
   bool foreground = false;
   uint32_t threads = 4;
+  fuse::Transport transport = fuse::Transport::kAuto;
   uint64_t entry_timeout_ns = kTimeoutDefaultNs;
   uint64_t attr_timeout_ns = kTimeoutDefaultNs;
   uint64_t negative_timeout_ns = kTimeoutDefaultNs;

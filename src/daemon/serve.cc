@@ -80,6 +80,7 @@ fuse::SessionOptions session_options(const Options& options) {
   s.mount_options = options.mount_options;
   s.mount_options.push_back("fsname=" + (options.fsname.empty() ? options.pool : options.fsname));
   s.threads = options.threads;
+  s.transport = options.transport;
   s.dispatcher.entry_timeout_ns = options.entry_timeout_ns;
   s.dispatcher.attr_timeout_ns = options.attr_timeout_ns;
   s.dispatcher.negative_timeout_ns = options.negative_timeout_ns;

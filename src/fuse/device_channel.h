@@ -17,6 +17,7 @@ class DeviceChannel final : public ReplyChannel {
  public:
   explicit DeviceChannel(int fd) : fd_(fd), pieces_(IOV_MAX) {}
   [[nodiscard]] Delivery send(const fuse_out_header& header, std::span<const iovec> pieces) override;
+  [[nodiscard]] std::shared_ptr<ReplyChannel> detach() override { return std::make_shared<DeviceChannel>(fd_); }
 
  private:
   const int fd_;

@@ -67,7 +67,7 @@ Status Dispatcher::init(Call& call) {
   out.minor = std::min(in.minor, wire::kMinorMax);
   out.max_readahead = std::min(in.max_readahead, kIoMax);
   out.flags = in.flags & kFlagsWanted;
-  out.flags2 = flags2_offered & kFlags2Wanted;
+  out.flags2 = flags2_offered & (kFlags2Wanted | (has_rings_ ? wire::kOverIoUring : 0U));
   out.max_background = kMaxBackground;
   out.congestion_threshold = kCongestionThreshold;
   const bool large = (in.flags & wire::kMaxPages) != 0;

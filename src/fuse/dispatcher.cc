@@ -137,10 +137,10 @@ Status Dispatcher::serve(Call& call, const Entry* entry) noexcept {
   }
 }
 
-Status Dispatcher::finish_later(Call& call, Deferrer::Job job) {
+Status Dispatcher::finish_later(Call& call, LaterJob job) {
   if (deferrer_ == nullptr) {
     job(call.channel());
-  } else if (!deferrer_->defer(std::move(job))) {
+  } else if (!deferrer_->defer_job([channel = call.channel().detach(), job = std::move(job)] { job(*channel); })) {
     return Error::kBusy;
   }
   call.set_replied();

@@ -39,6 +39,7 @@
 #include "fuse/decoder.h"
 #include "fuse/handle_table.h"
 #include "fuse/op_stats.h"
+#include "fuse/ring_protocol.h"
 #include "fuse/wire.h"
 
 namespace udax::fuse {
@@ -56,16 +57,17 @@ class ReplyChannel {
   virtual ~ReplyChannel() = default;
   /// `header.len` is that of header and pieces. The pieces are read before this returns.
   [[nodiscard]] virtual Delivery send(const fuse_out_header& header, std::span<const iovec> pieces) = 0;
+  /// A channel for the same request by which another thread may reply later, instead. Throws std::bad_alloc.
+  [[nodiscard]] virtual std::shared_ptr<ReplyChannel> detach() = 0;
 };
 
 /// Runs what cannot be done while a request is being served: see worker.h.
 class Deferrer {
  public:
-  /// Replies to its request by the channel it is given.
-  using Job = std::function<void(ReplyChannel&)>;
+  using Job = std::function<void()>;
   virtual ~Deferrer() = default;
   /// False: it will not run.
-  [[nodiscard]] virtual bool defer(Job job) = 0;
+  [[nodiscard]] virtual bool defer_job(Job job) = 0;
 };
 
 /// Sends what the kernel did not ask for.
@@ -114,6 +116,10 @@ class Dispatcher {
   /// Statistics for one more thread; they live as long as the dispatcher. kNoMemory.
   [[nodiscard]] Result<OpStats*> add_stats();
 
+  /// Rings are there: INIT may agree on FUSE over io_uring. REQUIRES: before the first request.
+  void offer_rings() { has_rings_ = true; }
+  /// INIT has agreed on it.
+  [[nodiscard]] bool uses_rings() const { return ((negotiated() >> 32) & wire::kOverIoUring) != 0; }
   /// True once INIT was answered with success.
   [[nodiscard]] bool initialized() const { return initialized_.load(std::memory_order_acquire); }
   /// Bits of fuse_init_out.flags, flags2 in the upper half, that were agreed on.
@@ -201,8 +207,9 @@ class Dispatcher {
   [[nodiscard]] Status reply_created(Call&, fs::OpenFilePtr file, const fs::Attr& attr);
   [[nodiscard]] Status reply_xattr(Call&, uint32_t room, std::span<const std::byte> value);
   [[nodiscard]] Result<uint64_t> do_copy(const fuse_copy_file_range_in& in, Call& call);
-  /// Has `job` reply instead of this thread. kBusy: it will not.
-  [[nodiscard]] Status finish_later(Call& call, Deferrer::Job job);
+  /// Has `job` reply, by the channel it is given, instead of this thread. kBusy: it will not.
+  using LaterJob = std::function<void(ReplyChannel&)>;
+  [[nodiscard]] Status finish_later(Call& call, LaterJob job);
   /// Does `change` on a thread that may recall pages, and replies with `success`' bytes, or the error.
   [[nodiscard]] Status change_later(Call& call, std::function<Status()> change, bool with_ioctl_out);
   [[nodiscard]] static uint32_t open_reply_flags(const fs::OpenFile& file);
@@ -214,6 +221,7 @@ class Dispatcher {
   const DispatcherOptions options_;
   Notifier* notifier_ = nullptr;
   Deferrer* deferrer_ = nullptr;
+  bool has_rings_ = false;
   HandleTable handles_;
   std::atomic<bool> initialized_{false};
   std::atomic<uint64_t> negotiated_{0};

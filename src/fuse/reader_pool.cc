@@ -5,7 +5,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -15,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "fuse/pages.h"
 
 #ifndef PR_SET_IO_FLUSHER
 #define PR_SET_IO_FLUSHER 57
@@ -31,24 +31,6 @@ constexpr size_t kWriteLead = sizeof(fuse_in_header) + sizeof(fuse_write_in);
 constexpr size_t kMessageMax = kWriteLead + kIoMax + kPage;
 
 void ignore_signal(int) {}
-
-// Anonymous memory of one thread; pages come as they are touched.
-class Pages {
- public:
-  explicit Pages(size_t size) : size_(size) {
-    void* at = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (at == MAP_FAILED) throw std::bad_alloc();
-    data_ = static_cast<std::byte*>(at);
-  }
-  ~Pages() { ::munmap(data_, size_); }
-  Pages(const Pages&) = delete;
-  Pages& operator=(const Pages&) = delete;
-  [[nodiscard]] std::byte* data() const { return data_; }
-
- private:
-  std::byte* data_;
-  const size_t size_;
-};
 
 }  // namespace
 
@@ -172,6 +154,7 @@ void ReaderPool::run(Reader& me) {
       if (watcher_parked_.load(std::memory_order_seq_cst)) unpark_watcher();
       serve(me);
       me.busy_since_ns.store(0, std::memory_order_relaxed);
+      if (is_throttled_.load(std::memory_order_relaxed)) pause_after(me);
     }
   }
   leave();
@@ -209,6 +192,12 @@ void ReaderPool::serve(Reader& me) {
   request.stats = me.stats;
   request.started_ns = me.arrived_ns;
   dispatcher_.handle(request, me.channel);
+}
+
+// With rings, forgets are what comes here, many of them. The kernel sends all that have gathered in one message.
+void ReaderPool::pause_after(const Reader& me) {
+  const uint32_t opcode = me.header().opcode;
+  if (opcode == FUSE_FORGET || opcode == FUSE_BATCH_FORGET) ::usleep(kForgetPauseUs);
 }
 
 bool ReaderPool::may_take_long(const Reader& me) {

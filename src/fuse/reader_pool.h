@@ -42,6 +42,8 @@ class ReaderPool {
   /// Answers INIT on the calling thread, then starts the threads. kNotSupported: the kernel's protocol is too old;
   /// kIo: the mount went away; kNoMemory.
   [[nodiscard]] Status start();
+  /// Requests come by rings; only forgets, interrupts and the like come here, and may wait a little.
+  void throttle() { is_throttled_.store(true, std::memory_order_relaxed); }
   /// Ends the threads, after what they are serving, and waits for them.
   void stop();
   /// Becomes readable when the mount is gone and no thread reads any more. -1 before start().
@@ -55,6 +57,7 @@ class ReaderPool {
   void run(Reader& me);
   [[nodiscard]] Got receive(Reader& me);
   void serve(Reader& me);
+  static void pause_after(const Reader& me);
   [[nodiscard]] static bool may_take_long(const Reader& me);
 
   [[nodiscard]] bool leads(const Reader& me) const;
@@ -65,6 +68,7 @@ class ReaderPool {
   void leave();
 
   static constexpr uint32_t kNobody = ~0U;
+  static constexpr uint32_t kForgetPauseUs = 3000;
   static constexpr uint64_t kStuckNs = 5'000'000;  // longer than a thread is kept off its CPU as a rule
 
   const int fd_;
@@ -81,6 +85,7 @@ class ReaderPool {
   uint32_t watcher_ = kNobody;
   uint32_t idle_count_ = 0;
   std::atomic<bool> watcher_parked_{false};
+  std::atomic<bool> is_throttled_{false};
   std::atomic<bool> stopping_{false};
   std::atomic<uint32_t> running_{0};
 };

@@ -18,7 +18,7 @@ Session::Session(fs::Filesystem& fs, std::unique_ptr<KernelMount> kernel, const 
       kernel_(std::move(kernel)),
       dispatcher_(fs, options.dispatcher),
       pages_(*this),
-      worker_(std::make_unique<DeviceChannel>(kernel_->fd())),
+      worker_(dispatcher_, "fuse-recall", 1),
       readers_(kernel_->fd(), dispatcher_, options.threads) {
   dispatcher_.set_notifier(this);
   dispatcher_.set_deferrer(&worker_);
@@ -28,17 +28,52 @@ Result<std::unique_ptr<Session>> Session::mount(fs::Filesystem& fs, const Sessio
                                                 std::string* why) {
   UDAX_TRY(auto kernel, KernelMount::mount(options.mountpoint, options.mount_options, why));
   std::unique_ptr<Session> session(new Session(fs, std::move(kernel), options));
-  if (const Status started = session->readers_.start(); !started) {
-    if (why != nullptr) {
-      *why = started.error() == Error::kNotSupported
-                 ? "the kernel's FUSE protocol is too old: Linux 5.4 is needed"
-                 : "cannot serve the mount: " + std::string(to_string(started.error()));
-    }
-    return started.error();
-  }
+  std::string ignored;
+  if (why == nullptr) why = &ignored;
+  UDAX_CHECK(session->make_rings(options.transport, why));
+  UDAX_CHECK(session->start(why));
   fs.mappers().add(&session->pages_);
   session->registered_ = true;
   return session;
+}
+
+Status Session::make_rings(Transport transport, std::string* why) {
+  if (transport == Transport::kDevice) return {};
+  std::string reason;
+  auto rings = RingPool::create(kernel_->fd(), dispatcher_, fs_.medium(), &reason);
+  if (rings) {
+    rings_ = std::move(*rings);
+    dispatcher_.offer_rings();
+    return {};
+  }
+  if (transport == Transport::kUring) {
+    *why = "FUSE over io_uring cannot be had: " + reason;
+    return rings.error();
+  }
+  log::info("requests come by /dev/fuse, FUSE over io_uring cannot be had: {}", reason);
+  return {};
+}
+
+Status Session::start(std::string* why) {
+  if (const Status started = readers_.start(); !started) {
+    *why = started.error() == Error::kNotSupported
+               ? "the kernel's FUSE protocol is too old: Linux 5.4 is needed"
+               : "cannot serve the mount: " + std::string(to_string(started.error()));
+    return started;
+  }
+  if (rings_ == nullptr) return {};
+  if (!dispatcher_.uses_rings()) {
+    log::info("requests come by /dev/fuse: the kernel did not agree to FUSE over io_uring");
+    rings_.reset();
+    return {};
+  }
+  if (const Status started = rings_->start(); !started) {
+    *why = "the threads of the rings cannot be started: " + std::string(to_string(started.error()));
+    return started;
+  }
+  readers_.throttle();
+  log::info("requests come by io_uring");
+  return {};
 }
 
 Session::~Session() { end(); }
@@ -69,6 +104,8 @@ bool Session::unmount() {
 void Session::end() {
   if (kernel_ == nullptr) return;
   worker_.stop();  // while readers serve what it waits for
+  // Queues first: what their threads wait for ends with the mount, or when they are told so.
+  rings_.reset();
   readers_.stop();
   if (registered_) fs_.mappers().remove(&pages_);
   registered_ = false;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// One mount over /dev/fuse: the kernel's side (KernelMount), the dispatcher, the threads that read, and the
+// One mount: the kernel's side (KernelMount), the dispatcher, the threads that read, and the
 // notifications that go the other way.
 //
 // Order: mount -> INIT answered -> serving ... unmount -> threads end -> open files closed. fs::Filesystem::unmount
@@ -18,14 +18,18 @@
 #include "fuse/kernel_mount.h"
 #include "fuse/kernel_pages.h"
 #include "fuse/reader_pool.h"
+#include "fuse/ring_pool.h"
 #include "fuse/worker.h"
 
 namespace udax::fuse {
 
+enum class Transport : uint8_t { kAuto, kUring, kDevice };
+
 struct SessionOptions {
   std::string mountpoint;                  // absolute
   std::vector<std::string> mount_options;  // for KernelMount
-  uint32_t threads = 4;
+  uint32_t threads = 4;                    // that read /dev/fuse
+  Transport transport = Transport::kAuto;
   DispatcherOptions dispatcher;
 };
 
@@ -51,13 +55,16 @@ class Session final : private Notifier {
  private:
   Session(fs::Filesystem& fs, std::unique_ptr<KernelMount> kernel, const SessionOptions& options);
   bool notify(int32_t code, std::span<const iovec> pieces) override;
+  [[nodiscard]] Status make_rings(Transport transport, std::string* why);
+  [[nodiscard]] Status start(std::string* why);
   [[nodiscard]] bool wait_ended(int timeout_ms) const;
 
   fs::Filesystem& fs_;
   std::unique_ptr<KernelMount> kernel_;
   Dispatcher dispatcher_;
   KernelPages pages_;
-  Worker worker_;
+  Worker worker_;  // takes back pages
+  std::unique_ptr<RingPool> rings_;
   ReaderPool readers_;
   bool registered_ = false;
 };

@@ -9,10 +9,16 @@
 
 namespace udax::fuse {
 
-bool Worker::defer(Job job) try {
+bool Worker::defer(ThreadJob job) try {
   const std::lock_guard guard(mutex_);
   if (stopping_) return false;
-  if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
+  if (idle_ <= jobs_.size() && running_.size() < threads_max_) {
+    auto mine = std::make_unique<Thread>();
+    const auto stats = dispatcher_.add_stats();
+    if (stats) mine->stats = *stats;
+    threads_.push_back(std::move(mine));
+    running_.emplace_back([this, &own = *threads_.back()] { run(own); });
+  }
   jobs_.push_back(std::move(job));
   wake_.notify_one();
   return true;
@@ -21,16 +27,24 @@ bool Worker::defer(Job job) try {
   return false;
 }
 
-void Worker::run() {
-  (void)::pthread_setname_np(::pthread_self(), "fuse-worker");
+bool Worker::defer_job(Job job) {
+  return defer([job = std::move(job)](Thread&) { job(); });
+}
+
+void Worker::run(Thread& mine) {
+  (void)::pthread_setname_np(::pthread_self(), name_);
   std::unique_lock lock(mutex_);
   for (;;) {
+    ++idle_;
     wake_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });
+    --idle_;
     if (jobs_.empty()) return;
-    const Job job = std::move(jobs_.front());
-    jobs_.pop_front();
-    lock.unlock();
-    job(*channel_);
+    {
+      const ThreadJob job = std::move(jobs_.front());
+      jobs_.pop_front();
+      lock.unlock();
+      job(mine);
+    }
     lock.lock();
   }
 }
@@ -39,9 +53,10 @@ void Worker::stop() {
   {
     const std::lock_guard guard(mutex_);
     stopping_ = true;
-    wake_.notify_one();
+    wake_.notify_all();
   }
-  if (thread_.joinable()) thread_.join();
+  for (std::thread& thread : running_) thread.join();
+  running_.clear();
 }
 
 }  // namespace udax::fuse

@@ -21,6 +21,7 @@ using fuzz::must;
 
 class CountingChannel final : public fuse::ReplyChannel {
  public:
+  [[nodiscard]] std::shared_ptr<fuse::ReplyChannel> detach() override { return {std::shared_ptr<void>(), this}; }
   fuse::Delivery send(const fuse_out_header& header, std::span<const iovec> pieces) override {
     uint64_t total = sizeof header;
     uint64_t sum = 0;

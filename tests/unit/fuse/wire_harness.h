@@ -61,6 +61,7 @@ struct Answer {
 /// Keeps replies, or loses them on request.
 class Channel final : public ReplyChannel {
  public:
+  [[nodiscard]] std::shared_ptr<ReplyChannel> detach() override { return {std::shared_ptr<void>(), this}; }
   Delivery send(const fuse_out_header& header, std::span<const iovec> pieces) override {
     ++sends;
     if (fate != Delivery::kDelivered) {

@@ -54,7 +54,8 @@ if [[ -z $bin ]]; then
   "$top/tools/deps.sh" build
   launcher=()
   if command -v ccache >/dev/null; then launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
-  (cd "$top" && cmake --preset release "${launcher[@]}" >/dev/null && cmake --build --preset release)
+  (cd "$top" && cmake --preset release "${launcher[@]}" >/dev/null && cmake --build --preset release \
+    --target mkfs.udaxfs udaxfs fsck.udaxfs)
   bin=$top/build/release/bin
 fi
 for program in mkfs.udaxfs udaxfs fsck.udaxfs; do

@@ -100,7 +100,7 @@ Status repair_connections(Writer& writer, Scan& scan) {
   std::vector<NewEntry> found;
   for (const uint64_t ino : scan.plan.connect) {
     if (ino == home) continue;
-    found.push_back(make_entry(scan, "#" + std::to_string(ino), ino, scan.find(ino)->type));
+    found.push_back(make_entry(scan, std::string("#").append(std::to_string(ino)), ino, scan.find(ino)->type));
   }
   // First the new names, then the old ones go: cut off in between, a directory has two, which is repaired again.
   UDAX_CHECK(rewrite_directory(writer, scan, home, std::move(found)));

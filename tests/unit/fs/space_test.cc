@@ -49,7 +49,8 @@ void describe(TestPool& pool, Ino ino, const std::string& path, std::map<std::st
     const auto extents = pool->extents(ino, 0, 10000);
     ASSERT_TRUE(extents);
     for (const fs::ExtentInfo& e : *extents) {
-      text += " " + std::to_string(e.file_offset) + "+" + std::to_string(e.length) + (e.unwritten ? "u" : "");
+      text.append(" ").append(std::to_string(e.file_offset));
+      text.append("+").append(std::to_string(e.length)).append(e.unwritten ? "u" : "");
     }
   }
   if ((a->mode & 0170000U) != 0040000U) return;

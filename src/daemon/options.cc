@@ -92,6 +92,22 @@ bool take_flag(Collected& c, std::string_view key) {
 }
 
 // Options with a value. Empty: not one of them.
+/// Sets `to` to what `value` stands for. `whole`: the option as given.
+template <typename T>
+Status choose(T& to, const std::string& whole, std::string_view value, const Failure& fail,
+              std::initializer_list<std::pair<const char*, T>> choices) {
+  std::string known;
+  for (const auto& [name, meaning] : choices) {
+    if (value == name) {
+      to = meaning;
+      return {};
+    }
+    if (!known.empty()) known += name == (choices.end() - 1)->first ? " or " : ", ";
+    known += whole.substr(0, whole.find('=') + 1) + name;
+  }
+  return fail("option '" + whole + "': it is " + known);
+}
+
 std::optional<Status> take_value(Collected& c, std::string_view key, std::string_view value, const Failure& fail) {
   Options& o = c.options;
   const std::string whole = std::string(key) + "=" + std::string(value);
@@ -105,35 +121,18 @@ std::optional<Status> take_value(Collected& c, std::string_view key, std::string
   if (key == "attr_timeout") return timeout(o.attr_timeout_ns);
   if (key == "negative_timeout") return timeout(o.negative_timeout_ns);
   if (key == "dax") {
-    if (value == "inode")
-      o.fs.dax = fs::DaxMode::kInode;
-    else if (value == "always")
-      o.fs.dax = fs::DaxMode::kAlways;
-    else if (value == "never")
-      o.fs.dax = fs::DaxMode::kNever;
-    else
-      return fail("option '" + whole + "': it is dax=inode, dax=always or dax=never");
-    return Status();
+    return choose(
+        o.fs.dax, whole, value, fail,
+        {{"inode", fs::DaxMode::kInode}, {"always", fs::DaxMode::kAlways}, {"never", fs::DaxMode::kNever}});
   }
   if (key == "data") {
-    if (value == "inplace")
-      o.fs.data = fs::DataMode::kInPlace;
-    else if (value == "atomic")
-      o.fs.data = fs::DataMode::kAtomic;
-    else
-      return fail("option '" + whole + "': it is data=inplace or data=atomic");
-    return Status();
+    return choose(o.fs.data, whole, value, fail,
+                  {{"inplace", fs::DataMode::kInPlace}, {"atomic", fs::DataMode::kAtomic}});
   }
   if (key == "transport") {
-    if (value == "auto")
-      o.transport = fuse::Transport::kAuto;
-    else if (value == "uring")
-      o.transport = fuse::Transport::kUring;
-    else if (value == "dev")
-      o.transport = fuse::Transport::kDevice;
-    else
-      return fail("option '" + whole + "': it is transport=auto, transport=uring or transport=dev");
-    return Status();
+    using fuse::Transport;
+    return choose(o.transport, whole, value, fail,
+                  {{"auto", Transport::kAuto}, {"uring", Transport::kUring}, {"dev", Transport::kDevice}});
   }
   if (key == "direct") {
     if (value == "off") return Status();

@@ -428,7 +428,7 @@ std::string difference_in_flight(const State& before, const Op& op, uint64_t see
   if (after.empty()) return "the operation in flight was not possible: " + op.to_line();
   const std::string from_after = difference(after.back(), found);
   if (from_after.empty()) return "";
-  const std::string both =
+  std::string both =
       "neither before (" + from_before + ") nor after (" + from_after + ") operation " + op.to_line();
   if (!op.is_of_bytes()) return both;
 

@@ -150,7 +150,12 @@ Status Dispatcher::finish_later(Call& call, LaterJob job) {
 Status Dispatcher::change_later(Call& call, std::function<Status()> change, bool with_ioctl_out) {
   return finish_later(call, [this, ino = call.ino(), unique = call.header().unique, change = std::move(change),
                              with_ioctl_out](ReplyChannel& channel) {
-    const Status changed = change();
+    Status changed;
+    try {
+      changed = change();
+    } catch (const std::bad_alloc&) {
+      changed = Error::kNoMemory;
+    }
     if (changed) invalidate_attributes(ino);
     const fuse_ioctl_out out{};
     Call::send_to(channel, unique, changed,

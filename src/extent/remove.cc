@@ -4,6 +4,7 @@
 // left is the same job with a smaller range.
 #include <algorithm>
 
+#include "base/sync_point.h"
 #include "extent/extent_map.h"
 #include "extent/tree_edit.h"
 
@@ -59,7 +60,8 @@ Result<FileBlock> Editor::remove(FileBlock from, FileBlock to) {
   TreeEdit edit(tx_, inode_, purpose_);
   uint64_t left = std::min(to, kFileBlockEnd).value;
   for (int leaves = 0; left > from.value; ++leaves) {
-    if (leaves == kLeavesMax || tx_.nearly_full() || !edit.groups().has_room()) return FileBlock(left);
+    const int leaves_max = UDAX_KNOB("extent.one_leaf_a_step") ? 1 : kLeavesMax;
+    if (leaves == leaves_max || tx_.nearly_full() || !edit.groups().has_room()) return FileBlock(left);
     UDAX_TRY(const Step step, remove_in_leaf(edit, from.value, left));
     left = step.to;
     if (step.stopped) return FileBlock(left);

@@ -3,6 +3,7 @@
 // Mounting: superblock, journal replay, group descriptors, root; then the orphans. Nothing here reads in proportion
 // to files or used space. Unmounting: the reverse.
 #include "base/log.h"
+#include "base/sync_point.h"
 #include "fs/ops.h"
 #include "media/superblock.h"
 
@@ -84,7 +85,7 @@ Result<std::unique_ptr<Filesystem>> Filesystem::mount(std::shared_ptr<media::Med
     return root.error();
   }
   root->reset();
-  if (!fs->read_only()) {
+  if (!fs->read_only() && !UDAX_KNOB("fs.mount_skips_orphans")) {
     uint64_t evicted = 0;
     if (const Status done = finish_orphans(ops, &evicted); !done) {
       reason = sentence(done.error(), "the orphan list cannot be read");

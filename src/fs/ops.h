@@ -99,6 +99,9 @@ struct Ops {
   /// One subdirectory less in `dir`. kCorrupted: it had none.
   [[nodiscard]] Status drop_subdirectory(format::Inode& dir) const;
 
+  /// Knobs of test builds only: takes the name out of `dir` in a transaction of its own.
+  [[nodiscard]] Status remove_name_apart(inode::Inode& dir, std::string_view name) const;
+
   /// Takes one name of `victim` away within `change`: link count, orphan slot or freeing. REQUIRES: its rwsem
   /// exclusive. Then commit_unlink; then, with the change destroyed, finish_unlink.
   enum class Fate : uint8_t { kStays, kFreed, kOrphaned, kToEvict };

@@ -5,6 +5,7 @@
 // Locks (the kernel's own scheme, Documentation/filesystems/directory-locking.rst): a rename across directories
 // holds rename_mutex, which keeps the tree's shape still. Then the two parents, the ancestor first, unrelated ones by
 // inode number; then the two children, directories first, then by inode number.
+#include "base/sync_point.h"
 #include "fs/ops.h"
 
 namespace udax::fs {
@@ -138,6 +139,8 @@ Status commit_rename(const Ops& ops, Side& from, Side& to, uint32_t flags) {
   const bool cross = from.dir.get() != to.dir.get();
   const format::TimeStamp t = now();
   Ops::Fate fate = Ops::Fate::kStays;
+  const bool apart = !exchange && UDAX_KNOB("fs.rename_removes_first");
+  if (apart) UDAX_CHECK(ops.remove_name_apart(*from.dir, from.name));
   {
     Change change(ops.table());
     Images images;
@@ -157,7 +160,7 @@ Status commit_rename(const Ops& ops, Side& from, Side& to, uint32_t flags) {
       UDAX_CHECK(from_names.replace(from.name, {to.child->ino(), dirent_type(to.child->mode())}));
       if (cross && to.child->is_dir()) images.other->parent = from.dir->ino().value;
       set_ctime(*images.other, t);
-    } else {
+    } else if (!apart) {
       UDAX_CHECK(from_names.remove(from.name));
     }
     UDAX_CHECK(move_links(ops, from, to, exchange, images));

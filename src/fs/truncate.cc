@@ -29,7 +29,7 @@ Status cut(const Ops& ops, inode::Inode& inode, FileBlock keep, const Also& firs
              extent::Editor(change.blocks(), *image, alloc::Purpose::kMustSucceed).remove(keep, to));
     const bool done = left == keep;
     bool orphan = inode.orphan;
-    if (!nameless && done == orphan) {
+    if (!nameless && done == orphan && !UDAX_KNOB("fs.truncate_forgets_orphan")) {
       UDAX_CHECK(done ? change.tx().remove_orphan(inode.ino()) : change.tx().add_orphan(inode.ino()));
       orphan = !done;
     }

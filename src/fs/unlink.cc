@@ -13,6 +13,7 @@
 //
 // Locks: the directory's rwsem, then the victim's, exclusive.
 #include "base/log.h"
+#include "base/sync_point.h"
 #include "fs/ops.h"
 #include "inode/xattr_store.h"
 
@@ -44,6 +45,13 @@ Result<bool> Ops::remove_contents(Change& change, format::Inode& image) const {
   return freed.error();
 }
 
+Status Ops::remove_name_apart(inode::Inode& dir, std::string_view name) const {
+  Change change(table());
+  UDAX_TRY(format::Inode * image, change.edit(dir));
+  UDAX_CHECK(dir::Editor(change.blocks(), *image, alloc::Purpose::kMustSucceed).remove(name));
+  return change.commit();
+}
+
 Status Ops::drop_subdirectory(format::Inode& dir) const {
   if (dir.nlink <= 2) return meta().corrupted("link count of a directory with subdirectories", dir.ino);
   dir.nlink = dir.nlink - 1;
@@ -71,7 +79,7 @@ Result<Ops::Fate> Ops::drop_link(Change& change, inode::Inode& victim, format::T
   if (image->nlink != 0) return Fate::kStays;
   if (is_dir) touch_modified(*image, t);
   if (victim.open_count.load() != 0) {
-    if (!victim.orphan) UDAX_CHECK(change.tx().add_orphan(victim.ino()));
+    if (!victim.orphan && !UDAX_KNOB("fs.unlink_forgets_orphan")) UDAX_CHECK(change.tx().add_orphan(victim.ino()));
     return Fate::kOrphaned;
   }
   // What may not go at once is made an orphan first: a transaction full of groups may have none with room for the slot.
@@ -163,17 +171,23 @@ Status remove_name(const Ops& ops, Ino parent_ino, std::string_view name, bool d
   if ((victim->image().flags & (format::kFlagImmutable | format::kFlagAppend)) != 0) return Error::kPermission;
   if (directory && dir::Reader(ops.meta(), victim->image()).entry_count() != 0) return Error::kNotEmpty;
 
+  const bool name_first = UDAX_KNOB("fs.name_before_link_count");
+  const bool name_last = UDAX_KNOB("fs.name_after_link_count");
+  if (name_first) UDAX_CHECK(ops.remove_name_apart(*parent, name));
   Ops::Fate fate = Ops::Fate::kStays;
   {
     const format::TimeStamp t = now();
     Change change(ops.table());
     UDAX_TRY(format::Inode * dir_image, change.edit(*parent));
-    UDAX_CHECK(dir::Editor(change.blocks(), *dir_image, alloc::Purpose::kMustSucceed).remove(name));
+    if (!name_first && !name_last) {
+      UDAX_CHECK(dir::Editor(change.blocks(), *dir_image, alloc::Purpose::kMustSucceed).remove(name));
+    }
     touch_modified(*dir_image, t);
     if (directory) UDAX_CHECK(ops.drop_subdirectory(*dir_image));
     UDAX_TRY(fate, ops.drop_link(change, *victim, t));
     UDAX_CHECK(ops.commit_unlink(change, *victim, fate));
   }
+  if (name_last) UDAX_CHECK(ops.remove_name_apart(*parent, name));
   ops.finish_unlink(*victim, fate);
   return {};
 }

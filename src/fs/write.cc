@@ -18,7 +18,7 @@
 namespace udax::fs {
 
 void Ops::store_data(uint64_t device_offset, const std::byte* data, uint64_t size) const {
-  if (medium().granularity() == media::Granularity::kPage) {
+  if (medium().granularity() == media::Granularity::kPage || UDAX_KNOB("fs.data_cached")) {
     medium().store(device_offset, data, size);
   } else {
     medium().store_nt(device_offset, data, size);
@@ -26,7 +26,7 @@ void Ops::store_data(uint64_t device_offset, const std::byte* data, uint64_t siz
 }
 
 Status Ops::settle() const {
-  if (medium().granularity() == media::Granularity::kPage) return {};
+  if (medium().granularity() == media::Granularity::kPage || UDAX_KNOB("fs.skip_settle")) return {};
   return medium().drain();
 }
 
@@ -38,7 +38,7 @@ Status Ops::note_stored(inode::Inode& inode, uint64_t offset, uint64_t device_of
 }
 
 Status Ops::zero_partial(Change& change, const format::Inode& image, uint64_t from, uint64_t to) const {
-  if (from >= to) return {};
+  if (from >= to || UDAX_KNOB("fs.skip_zero_partial")) return {};
   UDAX_ASSERT(from >> kBlockShift == (to - 1) >> kBlockShift);
   const FileBlock at(from >> kBlockShift);
   // The shadow is an editor's root; looking up through one sees what this change did.
@@ -125,6 +125,7 @@ bool has_copies(const inode::Inode& inode, uint64_t offset, uint64_t size) {
 
 Result<bool> Ops::try_overwrite(inode::Inode& inode, uint64_t offset, std::span<const std::byte> data) const {
   const format::Inode before = inode.snapshot();
+  if (UDAX_KNOB("fs.touch_before_data")) UDAX_CHECK(touch_after_overwrite(*this, inode, before));
   UDAX_TRY(const bool done, overwrite(*this, inode, offset, data));
   if (done) UDAX_CHECK(touch_after_overwrite(*this, inode, before));
   return done;

@@ -28,9 +28,15 @@ void fill_blocks(media::Medium& medium, FileBlock at, DeviceBlock device, uint64
   const uint64_t base = offset_of(device);
   const uint64_t head = offset - start;
   const uint64_t tail = align_up(head + size, kBlockSize);
-  if (head > 0) medium.zero_nt(base, head);
-  medium.store_nt(base + head, data, size);
-  if (tail > head + size) medium.zero_nt(base + head + size, tail - (head + size));
+  const bool zeroes = !UDAX_KNOB("fs.skip_fill_zeroes");
+  if (head > 0 && zeroes) medium.zero_nt(base, head);
+  if (UDAX_KNOB("fs.last_bytes_cached") && size > 8) {
+    medium.store_nt(base + head, data, size - 8);
+    medium.store(base + head + size - 8, data + size - 8, 8);
+  } else {
+    medium.store_nt(base + head, data, size);
+  }
+  if (tail > head + size && zeroes) medium.zero_nt(base + head + size, tail - (head + size));
 }
 
 /// `size` bytes at `offset` of the new blocks from `device` on, which take the place of those from `old` on: the bytes around
@@ -108,7 +114,7 @@ Result<uint64_t> write_piece(Step& s, uint64_t offset, std::span<const std::byte
     }
     s.map_is_whole = true;
   }
-  s.change.tx().tx().data_pending();
+  if (!UDAX_KNOB("fs.skip_data_pending")) s.change.tx().tx().data_pending();
   s.last_device = device + count;
   return size;
 }

@@ -4,6 +4,7 @@
 // kept while the mount lives (release_empty_chunks() gives it back).
 #include <algorithm>
 
+#include "base/sync_point.h"
 #include "inode/inode_tx_part.h"
 
 namespace udax::inode {
@@ -55,8 +56,9 @@ Status InodeTx::Part::add_orphan(Ino ino) {
   }
   orphans_added_.push_back(ino);
   edited_ = true;
-  block->ino[slot] = ino.value;
   ++note.count;
+  if (UDAX_KNOB("inode.forget_orphan")) return {};
+  block->ino[slot] = ino.value;
   block->header.count = static_cast<uint16_t>(note.count);
   return {};
 }
@@ -85,6 +87,7 @@ Status InodeTx::Part::remove_orphan(Ino ino) {
   }
   orphans_removed_.push_back(ino);
   edited_ = true;
+  if (UDAX_KNOB("inode.keep_orphan")) return {};
   block->ino[place.slot] = 0;
   --note->count;
   block->header.count = static_cast<uint16_t>(note->count);

@@ -30,6 +30,7 @@ Result<Lsn> Journal::append(std::span<const std::byte> ops, uint32_t op_count) {
   UDAX_TRY(const Reservation record, reserve(length));
   UDAX_SYNC_POINT("journal.append.reserved");
   write_record(record.lsn, length, ops, op_count);
+  if (UDAX_KNOB("journal.written_before_drain")) mark_written(record);
   if (!UDAX_KNOB("journal.skip_record_drain")) {
     if (!meta_.medium().drain()) {
       fail("a record could not be made durable");
@@ -37,16 +38,21 @@ Result<Lsn> Journal::append(std::span<const std::byte> ops, uint32_t op_count) {
     }
   }
   UDAX_SYNC_POINT("journal.append.written");
-  mark_written(record);
+  if (!UDAX_KNOB("journal.written_before_drain")) mark_written(record);
   UDAX_CHECK(wait_committed(record.lsn + length));
   UDAX_SYNC_POINT("journal.append.committed");
+  if (UDAX_KNOB("journal.tail_at_append")) {
+    LockGuard guard(tail_mutex_);
+    UDAX_CHECK(write_slot_locked(format::kJournalLive, record.lsn + length));
+  }
   return Lsn(record.lsn);
 }
 
 bool Journal::try_reserve(uint64_t length, Reservation& out) {
   const uint64_t head = head_.load(std::memory_order_relaxed);
   const uint64_t used = head - tail_.load(std::memory_order_acquire);
-  if (ring_bytes_ - used < length || next_ - first_ == kInFlightMax) return false;
+  const bool has_room = ring_bytes_ - used >= length || UDAX_KNOB("journal.skip_room_check");
+  if (!has_room || next_ - first_ == kInFlightMax) return false;
   out.number = next_++;
   out.lsn = head;
   entry(out.number) = InFlight{.lsn = head, .length = length, .written = false, .applied = false};
@@ -75,8 +81,11 @@ Result<Journal::Reservation> Journal::reserve(uint64_t length) {
 void Journal::ring_store(uint64_t position, const std::byte* bytes, uint64_t size) {
   const uint64_t at = position % ring_bytes_;
   const uint64_t before_wrap = std::min(size, ring_bytes_ - at);
-  meta_.medium().store_nt(ring_offset_ + at, bytes, before_wrap);
-  if (before_wrap < size) meta_.medium().store_nt(ring_offset_, bytes + before_wrap, size - before_wrap);
+  media::Medium& medium = meta_.medium();
+  if (UDAX_KNOB("journal.record_cached")) return medium.store(ring_offset_ + at, bytes, before_wrap);
+  medium.store_nt(ring_offset_ + at, bytes, before_wrap);
+  if (before_wrap == size || UDAX_KNOB("journal.skip_wrapped_part")) return;
+  medium.store_nt(ring_offset_, bytes + before_wrap, size - before_wrap);
 }
 
 void Journal::write_record(uint64_t lsn, uint64_t length, std::span<const std::byte> ops, uint32_t op_count) {
@@ -102,7 +111,9 @@ void Journal::write_record(uint64_t lsn, uint64_t length, std::span<const std::b
 
   ring_store(lsn, reinterpret_cast<const std::byte*>(&header), sizeof header);
   if (whole > 0) ring_store(lsn + sizeof header, ops.data(), whole);
-  if (last_used > 0) ring_store(lsn + sizeof header + whole, last.data(), last.size());
+  if (last_used > 0 && !UDAX_KNOB("journal.skip_last_line")) {
+    ring_store(lsn + sizeof header + whole, last.data(), last.size());
+  }
 }
 
 void Journal::mark_written(const Reservation& record) {
@@ -187,7 +198,8 @@ Status Journal::move_tail_locked() {
   if (!live_.load(std::memory_order_acquire)) return {};
   if (failed_.load(std::memory_order_acquire)) return Error::kReadOnly;
   // Every record below was drained in place by its own thread before applied().
-  const uint64_t applied = applied_.load(std::memory_order_acquire);
+  const uint64_t applied =
+      (UDAX_KNOB("journal.tail_to_committed") ? committed_ : applied_).load(std::memory_order_acquire);
   if (applied == tail_.load(std::memory_order_relaxed)) return {};
   UDAX_CHECK(write_slot_locked(format::kJournalLive, applied));
   // Only now may the room be used again: until the slot is durable, replay starts at the old tail.
@@ -211,7 +223,7 @@ Status Journal::advance_tail_to(Lsn upto) {
 }
 
 Status Journal::write_slot_locked(uint32_t state, uint64_t tail) {
-  const uint32_t other = 1 - slot_;
+  const uint32_t other = UDAX_KNOB("journal.slot_in_place") ? slot_ : 1 - slot_;
   format::JournalSlot slot{};
   slot.state = state;
   slot.sequence = slot_sequence_ + 1;
@@ -224,8 +236,9 @@ Status Journal::write_slot_locked(uint32_t state, uint64_t tail) {
   const uint64_t place =
       offset_of(format::kJournalControlBlock) +
       (other == 0 ? offsetof(format::JournalControl, slot_a) : offsetof(format::JournalControl, slot_b));
-  meta_.medium().store_flush(place, &slot, sizeof slot);
-  if (!meta_.medium().drain()) {
+  meta_.medium().store(place, &slot, sizeof slot);
+  if (!UDAX_KNOB("journal.skip_slot_flush")) meta_.medium().flush(place, sizeof slot);
+  if (!UDAX_KNOB("journal.skip_slot_drain") && !meta_.medium().drain()) {
     fail("the control block could not be made durable");
     return Error::kIo;
   }

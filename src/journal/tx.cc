@@ -14,6 +14,21 @@ namespace udax::journal {
 
 using format::Unit;
 
+namespace {
+
+/// Knobs of test builds: units whose changes are stored in place without being journaled.
+struct Forgotten {
+  std::string_view knob;
+  Unit unit;
+};
+constexpr Forgotten kForgotten[] = {
+    {"journal.forget_inodes", Unit::kInode}, {"journal.forget_chunks", Unit::kChunk},
+    {"journal.forget_shards", Unit::kShard}, {"journal.forget_descriptors", Unit::kGroupDesc},
+    {"journal.forget_bitmaps", Unit::kRaw},  {"journal.forget_blocks", Unit::kBlock},
+};
+
+}  // namespace
+
 /// What a thread keeps from one transaction for the next.
 struct Tx::Scratch {
   std::vector<Shadow> shadows;
@@ -76,7 +91,7 @@ Result<Tx::Found> Tx::find_unit(uint64_t offset, Unit unit, uint32_t size) const
 /// The unit on the medium, if sealed.
 Result<const std::byte*> Tx::check_unit(uint64_t offset, Unit unit, uint32_t size) const {
   const std::byte* image = meta().medium().at(offset);
-  if (format::is_sealed(meta().seed(), unit, image)) return image;
+  if (format::is_sealed(meta().seed(), unit, image) || UDAX_KNOB("journal.skip_unit_checksum")) return image;
   // A slot that was never used: its chunk began as zeroes.
   const auto is_zero = [](std::byte b) { return b == std::byte{0}; };
   if (unit == Unit::kInode && std::all_of(image, image + size, is_zero)) return image;
@@ -276,11 +291,14 @@ Result<Lsn> Tx::commit_prepared() {
   }
   std::vector<std::byte>& ops = scratch().ops;
   UDAX_TRY(const uint32_t op_count, encode(ops));
-  UDAX_CHECK(write_fresh());
+  const bool is_disordered = UDAX_KNOB("journal.fresh_after_record");
+  if (!is_disordered) UDAX_CHECK(write_fresh());
   UDAX_SYNC_POINT("journal.commit.fresh_written");
   // Nothing to redo, and so nothing that points at a fresh block either.
   if (op_count == 0) return journal_.tail();
-  UDAX_TRY(const Lsn lsn, journal_.append(ops, op_count));
+  if (UDAX_KNOB("journal.apply_before_record")) UDAX_CHECK(apply(ops, op_count));
+  UDAX_TRY(const Lsn lsn, append(ops, op_count));
+  if (is_disordered) UDAX_CHECK(write_fresh());
   if (apply(ops, op_count)) {
     UDAX_SYNC_POINT("journal.commit.applied");
     journal_.applied(lsn);
@@ -293,14 +311,27 @@ Result<Lsn> Tx::commit_prepared() {
   return lsn;
 }
 
+/// Appends the record; in test builds, without what a knob says is forgotten.
+Result<Lsn> Tx::append(const std::vector<std::byte>& ops, uint32_t op_count) const {
+  if constexpr (sync_point::kCompiledIn) {
+    for (const Forgotten& f : kForgotten) {
+      if (!sync_point::knob(f.knob)) continue;
+      std::vector<std::byte> fewer;
+      UDAX_TRY(const uint32_t count, encode(fewer, f.unit));
+      return journal_.append(fewer, count);
+    }
+  }
+  return journal_.append(ops, op_count);
+}
+
 /// The redo operations of all that is not written around the journal. How many.
-Result<uint32_t> Tx::encode(std::vector<std::byte>& ops) const {
+Result<uint32_t> Tx::encode(std::vector<std::byte>& ops, std::optional<Unit> but) const {
   uint32_t op_count = 0;
   ops.clear();
   try {
     for (const Shadow& s : shadows_) {
-      if (s.fresh || s.dropped) continue;
-      if (s.whole) {
+      if (s.fresh || s.dropped || s.unit == but) continue;
+      if (s.whole && !UDAX_KNOB("journal.whole_by_difference")) {
         // In full: what the medium shows there may never have been made durable, so that a difference to it would
         // prove nothing.
         record::add_op(ops, s.offset, s.image, s.size);
@@ -318,10 +349,14 @@ Result<uint32_t> Tx::encode(std::vector<std::byte>& ops) const {
 /// Writes the fresh blocks, and makes them and the caller's data durable. It must happen before the record is so
 /// much as stored: its lines may be evicted, and so be durable, at any moment after that.
 Status Tx::write_fresh() {
-  bool undrained = data_pending_;
+  bool undrained = data_pending_ && !UDAX_KNOB("journal.ignore_data_pending");
   for (const Shadow& s : shadows_) {
     if (!s.fresh || s.dropped || s.nested) continue;
-    meta().medium().store_nt(s.offset, s.image, s.size);
+    if (UDAX_KNOB("journal.fresh_cached")) {
+      meta().medium().store(s.offset, s.image, s.size);
+    } else {
+      meta().medium().store_nt(s.offset, s.image, s.size);
+    }
     undrained = true;
   }
   if (!undrained || UDAX_KNOB("journal.skip_fresh_drain")) return {};
@@ -336,6 +371,7 @@ Status Tx::apply(const std::vector<std::byte>& ops, uint32_t op_count) {
     medium.store(offset, bytes, length);
     if (!UDAX_KNOB("journal.skip_apply_flush")) medium.flush(offset, length);
   });
+  if (UDAX_KNOB("journal.skip_apply_drain")) return {};
   return medium.drain();
 }
 

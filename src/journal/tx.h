@@ -27,6 +27,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "base/error.h"
@@ -139,7 +140,8 @@ class Tx {
                                     uint64_t owner) const;
 
   [[nodiscard]] Result<Lsn> commit_prepared();
-  [[nodiscard]] Result<uint32_t> encode(std::vector<std::byte>& ops) const;
+  [[nodiscard]] Result<Lsn> append(const std::vector<std::byte>& ops, uint32_t op_count) const;
+  [[nodiscard]] Result<uint32_t> encode(std::vector<std::byte>& ops, std::optional<format::Unit> but = {}) const;
   [[nodiscard]] Status write_fresh();
   [[nodiscard]] Status apply(const std::vector<std::byte>& ops, uint32_t op_count);
   void settle() const;

@@ -12,6 +12,9 @@
 #include <vector>
 
 #include "base/log.h"
+#include "base/sync_point.h"
+#include "tests/crash/engine/damage.h"
+#include "tests/crash/engine/mutation.h"
 #include "tests/crash/engine/suites.h"
 
 namespace udax::crash {
@@ -21,6 +24,10 @@ struct Options {
   bool quick = false;
   bool list = false;
   bool verbose = false;
+  bool mutate = false;
+  bool stories = false;
+  bool damage = false;
+  std::vector<std::string> knobs;
   uint64_t seed = 1;
   size_t jobs = 1;
   std::vector<std::string> only;
@@ -123,8 +130,44 @@ int run_suites(const Options& options) {
   return all.violations == 0 && whole ? 0 : 1;
 }
 
+int mutate(const Options& options) {
+  if (!sync_point::kCompiledIn) {
+    std::printf("nothing can be taken away in this build: configure it with UDAX_SYNC_POINTS=ON\n");
+    return 2;
+  }
+  std::vector<Mutation> some;
+  for (const Mutation& m : mutations()) {
+    const auto& k = options.knobs;
+    if (k.empty() || std::find(k.begin(), k.end(), m.knob) != k.end()) some.push_back(m);
+  }
+  bool as_expected = true;
+  const auto tell = [&](const MutationResult& r) {
+    const bool may_survive = r.mutation->survives_because != nullptr;
+    as_expected = as_expected && (r.killed || may_survive);
+    std::printf("%-8s %-9s %-32s %5.1f s  %s\n", r.killed ? "killed" : "SURVIVED", to_string(r.mutation->kind),
+                r.mutation->knob, r.seconds, r.mutation->what);
+    std::printf("         %s\n", r.killed      ? r.how.c_str()
+                                 : may_survive ? r.mutation->survives_because
+                                               : "unexplained");
+    if (options.stories) std::printf("%s\n", r.story.c_str());
+    std::fflush(stdout);
+  };
+  const auto results = run_mutations(some, options.seed, options.jobs, tell);
+  std::printf("%s", mutation_table(results).c_str());
+  return as_expected ? 0 : 1;
+}
+
+int damage() {
+  Lab lab;
+  const auto found = run_damage(lab, 10);
+  for (const Violation& v : found) print(v);
+  return found.empty() ? 0 : 1;
+}
+
 int list() {
-  for (const Operation& op : operations()) std::printf("%s\n", op.name.c_str());
+  for (const auto* all : {&operations(), &special_operations()}) {
+    for (const Operation& op : *all) std::printf("%s\n", op.name.c_str());
+  }
   return 0;
 }
 
@@ -138,6 +181,10 @@ int run(int argc, char** argv) {
   app.add_option("--run", options.workloads,
                  "These workloads, such as plain/create+unlink or threads/create|unlink");
   app.add_option("--replay", options.replay, "One image, by its id: tells its story");
+  app.add_flag("--mutate", options.mutate, "Takes the safeguards away one by one: each must be noticed");
+  app.add_option("--knob", options.knobs, "Only these");
+  app.add_flag("--stories", options.stories, "With what was found wrong, in full");
+  app.add_flag("--damage", options.damage, "Turns single bits of metadata over: each must be noticed");
   app.add_flag("--list", options.list, "The operations");
   app.add_flag("--verbose,-v", options.verbose, "With what the filesystem logs");
   CLI11_PARSE(app, argc, argv);
@@ -150,6 +197,8 @@ int run(int argc, char** argv) {
     ::dup2(null, STDERR_FILENO);
   }
   announce_crashes();
+  if (options.mutate) return mutate(options);
+  if (options.damage) return damage();
   if (!options.replay.empty()) return replay(options.replay);
   if (!options.workloads.empty()) return run_workloads(options);
   return run_suites(options);

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/sync_point.h"
 #include "mkfs/make_pool.h"
 #include "tests/crash/engine/clock.h"
 #include "tests/crash/engine/turns.h"
@@ -20,6 +21,17 @@ constexpr uint64_t kPrepareTicks = 10;
 constexpr uint64_t kWorkTicks = 1000;
 constexpr uint64_t kRecoverTicks = 5000;
 constexpr int kFreePattern = 0xDD;  // what blocks hold that nobody has used
+
+/// Where it takes many transactions to free a file of a few hundred extents, not of ten thousand.
+class SmallSteps {
+ public:
+  explicit SmallSteps(World world) {
+    if (world == World::kFragments && sync_point::kCompiledIn) knob_.emplace("extent.one_leaf_a_step");
+  }
+
+ private:
+  std::optional<sync_point::ScopedKnob> knob_;
+};
 
 std::unique_ptr<fs::Filesystem> mount(CrashMedium& disk) {
   const std::shared_ptr<media::Medium> medium(&disk, [](media::Medium*) {});
@@ -80,6 +92,16 @@ Lab::Pool& Lab::pool(World world) {
   auto& place = pools_.at(static_cast<size_t>(world));
   if (place == nullptr) place = std::make_unique<Pool>(world, totals_);
   return *place;
+}
+
+void Lab::make_pools() {
+  for (size_t i = 0; i < kWorlds; ++i) static_cast<void>(pool(static_cast<World>(i)));
+}
+
+CrashMedium& Lab::disk(World world) {
+  Pool& p = pool(world);
+  p.disk.rollback(p.base);
+  return p.disk;
 }
 
 Lab::Recording Lab::record_serial(Pool& pool, const Workload& workload) {
@@ -179,6 +201,7 @@ Lab::Recording Lab::record(Pool& pool, const Workload& workload) {
 std::vector<Violation> Lab::run(const Workload& workload, const Budget& budget, size_t violations_max) {
   const uint64_t begin = monotonic_ns();
   Pool& p = pool(workload.world);
+  const SmallSteps steps(workload.world);
   Recording recording = record(p, workload);
   set_clock(kRecoverTicks);
   Explorer explorer(p.disk, p.verifier, *recording.oracle, recording.trace, workload.name, workload.seed, totals_,
@@ -192,6 +215,7 @@ std::vector<Violation> Lab::run(const Workload& workload, const Budget& budget, 
 
 std::string Lab::replay(const Workload& workload, const std::vector<CrashPoint>& points) {
   Pool& p = pool(workload.world);
+  const SmallSteps steps(workload.world);
   Recording recording = record(p, workload);
   set_clock(kRecoverTicks);
   Explorer explorer(p.disk, p.verifier, *recording.oracle, recording.trace, workload.name, workload.seed, totals_,

@@ -54,6 +54,10 @@ class Lab {
   [[nodiscard]] std::string replay(const Workload& workload, const std::vector<CrashPoint>& points);
 
   [[nodiscard]] Totals& totals() { return totals_; }
+  /// Makes the pools of all worlds now.
+  void make_pools();
+  /// The disk of a world, with its pool as it was made: unmounted. To be left so.
+  [[nodiscard]] CrashMedium& disk(World world);
 
  private:
   struct Pool;

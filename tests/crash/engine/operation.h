@@ -74,12 +74,13 @@ class Shell {
 
 /// The pools that operations are run on.
 enum class World : uint8_t {
-  kPlain,    // files, links, directories, symlinks, a leaf of names and a root of extents that are full
-  kFull,     // hardly a free block
-  kRecycle,  // few free blocks, freed ones among them that were metadata
-  kRing,     // the journal's ring half full and about to wrap
+  kPlain,      // files, links, directories, symlinks, a leaf of names and a root of extents that are full
+  kFull,       // hardly a free block
+  kRecycle,    // few free blocks, freed ones among them that were metadata
+  kRing,       // the journal's ring half full and about to wrap
+  kFragments,  // a file of so many extents that, in test builds, it goes in several transactions
 };
-inline constexpr size_t kWorlds = 4;
+inline constexpr size_t kWorlds = 5;
 [[nodiscard]] const char* to_string(World world);
 
 struct Operation {
@@ -92,6 +93,9 @@ struct Operation {
 [[nodiscard]] const std::vector<Operation>& operations();
 /// Those for a pool with hardly a free block.
 [[nodiscard]] const std::vector<Operation>& full_operations();
+/// Stores through mappings, and a file of many extents: not in pairs with others.
+[[nodiscard]] const std::vector<Operation>& special_operations();
+/// Any of them.
 [[nodiscard]] const Operation* find_operation(std::string_view name);
 
 /// Fills a fresh filesystem with what `world` has.

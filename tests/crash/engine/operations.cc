@@ -208,9 +208,35 @@ const std::vector<Operation>& full_operations() {
   return all;
 }
 
+const std::vector<Operation>& special_operations() {
+  static const std::vector<Operation> all = {
+      {"map_store", Rule::kMapped, [](Shell& s) { s.mapped_store("/f", 4000, 300, 'm'); }},
+      {"map_store_unaligned", Rule::kMapped, [](Shell& s) { s.mapped_store("/f", 4093, 9, 'n'); }},
+      {"map_store_hole", Rule::kMapped, [](Shell& s) { s.mapped_store("/hole", 8200, 100, 'h'); }},
+      {"map_store_preallocated", Rule::kMapped, [](Shell& s) { s.mapped_store("/kept", 100, 2000, 'p'); }},
+      {"fsync_hole", Rule::kAtomic, [](Shell& s) { s.fsync("/hole"); }},
+      {"fsync_kept", Rule::kAtomic, [](Shell& s) { s.fsync("/kept"); }},
+      {"set_flag_dax_off", Rule::kAtomic, [](Shell& s) { s.set_flags("/f", 0, format::kFlagDax); }},
+      {"shrink_fragments", Rule::kAtomic, [](Shell& s) { s.resize("/frag", 100); }},
+      {"grow_fragments", Rule::kAtomic, [](Shell& s) { s.resize("/frag", 1000000); }},
+      {"unlink_fragments", Rule::kAtomic, [](Shell& s) { s.unlink("/frag"); }},
+      {"rename_onto_fragments", Rule::kAtomic, [](Shell& s) { s.rename("/f", "/frag"); }},
+      {"punch_fragments", Rule::kSteps, [](Shell& s) { s.fallocate("/frag", kPunch, 5000, 900000); }},
+      {"close_fragments", Rule::kAtomic,
+       [](Shell& s) {
+         s.keep_open("/frag");
+         s.unlink("/frag");
+         s.close_all();
+       }},
+  };
+  return all;
+}
+
 const Operation* find_operation(std::string_view name) {
-  for (const Operation& op : operations()) {
-    if (op.name == name) return &op;
+  for (const auto* list : {&operations(), &special_operations()}) {
+    for (const Operation& op : *list) {
+      if (op.name == name) return &op;
+    }
   }
   return nullptr;
 }
@@ -221,6 +247,7 @@ const char* to_string(World world) {
     case World::kFull: return "full";
     case World::kRecycle: return "recycle";
     case World::kRing: return "ring";
+    case World::kFragments: return "fragments";
   }
   return "";
 }
@@ -280,6 +307,11 @@ void prepare(World world, Shell& s) {
   if (world == World::kFull) fill(s, 1);
   if (world == World::kRecycle) fill(s, 6);
   if (world == World::kRing) wind_ring(s);
+  if (world == World::kFragments) {
+    s.make("/frag", kFile);
+    for (uint64_t i = 0; i < 3 * format::kExtentsPerLeaf; ++i)
+      s.write("/frag", i * 8192, 64, static_cast<char>(i));
+  }
   static_cast<void>(s.take_outcome());
 }
 

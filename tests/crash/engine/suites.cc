@@ -53,6 +53,31 @@ Suite full_pools(Scale scale, uint64_t seed) {
   return s;
 }
 
+Suite mapped(Scale scale, uint64_t seed) {
+  Suite s{"mapped", "stores through mappings, fsync, and flips of the DAX flag", {256, 6, 32, 16, 50, 2, 1}, {}};
+  if (scale == Scale::kQuick) s.budget = {64, 0, 8, 4, 200, 1, 1};
+  for (const char* list : {"map_store+fsync!", "map_store_unaligned+fsync!", "map_store_hole+fsync_hole!",
+                           "map_store_preallocated+fsync_kept!", "map_store+map_store_unaligned+fsync+map_store",
+                           "map_store+create+fsync+unlink_one_of_two", "map_store+overwrite_small+fsync",
+                           "map_store+set_flag_dax+map_store_unaligned+set_flag_dax_off+fsync",
+                           "set_flag_dax+map_store+fsync+set_flag_dax_off+overwrite_unaligned",
+                           "map_store+append_small+fsync+truncate_down", "map_store+truncate_up+fsync",
+                           "map_store_hole+write_into_a_hole+fsync_hole"}) {
+    s.workloads.push_back(workload(std::string("plain/") + list, seed));
+  }
+  return s;
+}
+
+Suite steps(Scale scale, uint64_t seed) {
+  Suite s{"steps", "a file of many extents that goes in several transactions", {64, 0, 8, 4, 50, 1, 1}, {}};
+  if (scale == Scale::kQuick) s.budget = {16, 0, 1, 1, 0, 0, 2};
+  for (const char* list : {"shrink_fragments+grow_fragments", "unlink_fragments!", "rename_onto_fragments",
+                           "close_fragments", "punch_fragments"}) {
+    s.workloads.push_back(workload(std::string("fragments/") + list, seed));
+  }
+  return s;
+}
+
 Suite journal_turns(Scale scale, uint64_t seed) {
   Suite s{"ring",
           "while the journal's tail moves and its ring wraps; freed blocks used again",
@@ -123,8 +148,8 @@ Suite random_ones(Scale scale, uint64_t seed) {
 }  // namespace
 
 std::vector<Suite> suites(Scale scale, uint64_t seed) {
-  return {singles(scale, seed),       pairs(scale, seed),   full_pools(scale, seed),
-          journal_turns(scale, seed), threads(scale, seed), random_ones(scale, seed)};
+  return {singles(scale, seed),    mapped(scale, seed),  steps(scale, seed),       journal_turns(scale, seed),
+          full_pools(scale, seed), threads(scale, seed), random_ones(scale, seed), pairs(scale, seed)};
 }
 
 SuiteResult run_suite(const Suite& suite, size_t part, size_t parts,

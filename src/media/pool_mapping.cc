@@ -155,7 +155,8 @@ Result<std::shared_ptr<PoolMapping>> PoolMapping::map(FileDescriptor fd, const s
   mapping->id_ = g_next_id.fetch_add(1, std::memory_order_relaxed);
   pmem2_source* source = nullptr;
   if (const int rc = pmem2_source_from_fd(&source, mapping->fd()); rc != 0) {
-    if (rc == PMEM2_E_INVALID_FILE_TYPE) {
+    // ENOENT: the file is open, so what is not there is its place in /sys, and a devdax device has one.
+    if (rc == PMEM2_E_INVALID_FILE_TYPE || rc == -ENOENT) {
       return say(why, Error::kInvalid, path, " is neither a file nor a devdax device (/dev/daxX.Y)");
     }
     return say(why, from_pmem2(rc), path, " cannot be used: ", pmem2_errormsg());

@@ -45,7 +45,9 @@ mapping::PageCopies* copies_of(const inode::Inode& inode) {
 }  // namespace
 
 bool Ops::tracks_copies(const inode::Inode& inode) const {
-  return inode.open_dax.load(std::memory_order_relaxed) > 0 || effective_dax(inode.snapshot());
+  // What is known of pages that are out must stay right also while nobody needs it: the flag may come back.
+  return inode.open_dax.load(std::memory_order_relaxed) > 0 || copies_of(inode) != nullptr ||
+         effective_dax(inode.snapshot());
 }
 
 Status Ops::keep_copies(inode::Inode& inode, uint64_t offset, uint64_t size) const {
@@ -65,6 +67,15 @@ void Ops::copies_cut(inode::Inode& inode, uint64_t size) {
   if (copies == nullptr) return;
   copies->zero(size, align_up(size, kBlockSize) - size);
   copies->forget(end_block(size), extent::kFileBlockEnd);
+}
+
+void Ops::copies_zeroed_at_edges(inode::Inode& inode, uint64_t offset, uint64_t end) {
+  mapping::PageCopies* const copies = copies_of(inode);
+  if (copies == nullptr) return;
+  const uint64_t head_end = std::min(end, align_up(offset, kBlockSize));
+  const uint64_t tail = std::max(head_end, align_down(end, kBlockSize));
+  if (head_end > offset) copies->zero(offset, head_end - offset);
+  if (end > tail) copies->zero(tail, end - tail);
 }
 
 Status Filesystem::fill(OpenFile& file, uint64_t offset, uint64_t size, const ReadSink& sink) try {
@@ -132,7 +143,11 @@ Result<uint64_t> Filesystem::write_through(OpenFile& file, uint64_t offset, std:
   const Ops ops{*this};
   inode::Inode& inode = file.inode();
   UDAX_TRY(const uint64_t done, write(file, offset, data, false, kill_suidgid));
-  if (done == 0 || !ops.tracks_copies(inode)) return done;
+  const auto is_tracked = [&] {
+    const SharedLockGuard guard(inode.rwsem);
+    return ops.tracks_copies(inode);
+  };
+  if (done == 0 || !is_tracked()) return done;
   const LockGuard guard(inode.rwsem);
   UDAX_TRY(mapping::AddressSpace* const space, inode.make_space());
   UDAX_CHECK(space->copies.note_out(first_block(offset), end_block(offset + done)));

@@ -172,8 +172,10 @@ Status Filesystem::fallocate(OpenFile& file, uint32_t mode, uint64_t offset, uin
   // The blocks that go. Those at the edges stay, with the views of them and what is dirty in them.
   const BlockRange whole = covered(offset, end);
   if (!whole.empty()) UDAX_CHECK(ops.dax().drop(inode, whole.from, whole.to));
-  if (what == kFallocPunchHole) return punch(ops, inode, offset, end);
-  return zero_range(ops, inode, offset, end, new_size);
+  UDAX_CHECK(what == kFallocPunchHole ? punch(ops, inode, offset, end)
+                                      : zero_range(ops, inode, offset, end, new_size));
+  Ops::copies_zeroed_at_edges(inode, offset, end);
+  return {};
 }
 
 }  // namespace udax::fs

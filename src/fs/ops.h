@@ -174,7 +174,10 @@ struct Ops {
   [[nodiscard]] Status keep_copies(inode::Inode& inode, uint64_t offset, uint64_t size) const;
   /// The file has been cut to `size`, and the holder of copies knows. REQUIRES: rwsem exclusive.
   static void copies_cut(inode::Inode& inode, uint64_t size);
-  /// Whether who fills a page cache from it must be remembered: others access it directly.
+  /// A punch or a zeroing has been done, and the holder clears what it has of the pages at its edges as well; whole
+  /// pages it drops. REQUIRES: rwsem exclusive.
+  static void copies_zeroed_at_edges(inode::Inode& inode, uint64_t offset, uint64_t end);
+  /// Whether who fills a page cache from it must be remembered: others access it directly. REQUIRES: rwsem.
   [[nodiscard]] bool tracks_copies(const inode::Inode& inode) const;
 
   /// read() with rwsem held.

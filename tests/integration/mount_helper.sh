@@ -12,7 +12,7 @@ need findmnt mount
 wait_no_daemon() {
   local _
   for _ in {1..200}; do
-    pgrep -x udaxfs >/dev/null || return 0
+    pgrep -x 'udaxfs|mount.fuse.udax' >/dev/null || return 0  # by the name it was called by, cut to 15 bytes
     sleep 0.05
   done
   fail "a daemon still runs after 10 s"

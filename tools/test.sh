@@ -12,6 +12,7 @@ Usage: test.sh [options] [-- CTEST-OPTIONS]
   --sanitizers[=LIST]   before the main run, the same tests under asan-ubsan and then tsan (or those of LIST,
                         comma-separated)
   --san-labels=LABELS   what to run there: a CTest label pattern ('unit|races|crash|integration')
+  --crash               only the crash states, all of them, and the mutations; the tables are the last that is printed
   --lint                formatting, clang-tidy, shellcheck (if there), and a build by clang as well as by GCC
   --no-deps             install nothing
   --help                this text
@@ -21,6 +22,7 @@ END
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 quick=false
+crash=false
 lint=false
 deps=true
 sanitizers=()
@@ -32,6 +34,7 @@ while [[ $# -gt 0 ]]; do
     --sanitizers) sanitizers=(asan-ubsan tsan) ;;
     --sanitizers=*) IFS=, read -r -a sanitizers <<<"${1#*=}" ;;
     --san-labels=*) san_labels=${1#*=} ;;
+    --crash) crash=true ;;
     --lint) lint=true ;;
     --no-deps) deps=false ;;
     --help | -h) usage; exit 0 ;;
@@ -95,6 +98,14 @@ for preset in "${sanitizers[@]}"; do
 done
 
 build test
+if $crash; then
+  status=0
+  say "crash states"
+  "$top/build/test/bin/udax-crash" --jobs "$(nproc)" || status=1
+  say "mutations"
+  "$top/build/test/bin/udax-crash" --mutate --jobs "$(nproc)" || status=1
+  exit "$status"
+fi
 if $quick; then ctest_options+=(-LE 'stress|integration'); fi
 status=0
 run_ctest test "${ctest_options[@]}" 2>&1 | tee "$log" || status=$?

@@ -180,6 +180,7 @@ void Journal::fail(const char* why) {
 /// Keeps the ring from filling, so that appends seldom wait: moves the tail when more than half is in use, an
 /// eighth can be won, and nobody else is at it.
 void Journal::tend_tail() {
+  if (UDAX_KNOB("journal.lazy_tail")) return;
   const uint64_t tail = tail_.load(std::memory_order_acquire);
   if (head_.load(std::memory_order_relaxed) - tail <= ring_bytes_ / 2) return;
   if (applied_.load(std::memory_order_relaxed) - tail < ring_bytes_ / 8) return;

@@ -177,9 +177,10 @@ int run(int argc, char** argv) {
   app.add_flag("--quick", options.quick, "A sample, as in each run of the tests");
   app.add_option("--seed", options.seed, "Of what is drawn");
   app.add_option("--jobs,-j", options.jobs, "Processes at once")->check(CLI::Range(1, 64));
-  app.add_option("--suite", options.only, "Only these suites: single, pair, full, ring, threads, random");
+  app.add_option("--suite", options.only,
+                 "Only these suites: single, whole, mapped, steps, ring, full, threads, random, pair");
   app.add_option("--run", options.workloads,
-                 "These workloads, such as plain/create+unlink or threads/create|unlink");
+                 "These workloads, such as plain/create+unlink or plain/create|unlink");
   app.add_option("--replay", options.replay, "One image, by its id: tells its story");
   app.add_flag("--mutate", options.mutate, "Takes the safeguards away one by one: each must be noticed");
   app.add_option("--knob", options.knobs, "Only these");

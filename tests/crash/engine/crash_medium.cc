@@ -47,6 +47,7 @@ uint64_t CrashMedium::hash_range(uint64_t offset, uint64_t size) const {
 void CrashMedium::change(uint64_t offset, const void* source, uint64_t size) {
   UDAX_ASSERT(offset <= this->size() && size <= this->size() - offset);
   if (size == 0) return;
+  if (offset - ring_start_ < ring_size_) ring_head_ = offset + size - ring_start_;
   undo_.push_back({offset, size});
   undo_bytes_.insert(undo_bytes_.end(), at(offset), at(offset) + size);
   uint64_t& hash = is_journal(offset) ? log_hash_ : state_hash_;

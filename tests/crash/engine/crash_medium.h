@@ -63,6 +63,10 @@ class CrashMedium final : public media::Medium {
   [[nodiscard]] uint64_t state_hash() const { return state_hash_; }
   [[nodiscard]] uint64_t log_hash() const { return log_hash_; }
 
+  /// Where in the journal's ring the last store to it ended. Bytes.
+  [[nodiscard]] uint64_t ring_head() const { return ring_head_; }
+  [[nodiscard]] uint64_t ring_size() const { return ring_size_; }
+
   void start_log();
   /// Puts a mark of the caller's into the log.
   void note(uint64_t value);
@@ -91,6 +95,7 @@ class CrashMedium final : public media::Medium {
   uint64_t log_hash_ = 0;
   uint64_t ring_start_ = 0;
   uint64_t ring_size_ = 0;
+  uint64_t ring_head_ = 0;
   uint64_t control_start_ = 0;
   uint64_t control_size_ = 0;  // 0: no geometry yet
 

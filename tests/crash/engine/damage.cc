@@ -29,12 +29,16 @@ class Damage {
 
   std::vector<Violation> run() {
     const auto start = disk_.mark();
-    if (auto fs = mount()) before_ = read_tree(*fs, false).digest();
+    if (auto fs = mount()) before_ = digest(*fs);
     disk_.rollback(start);
     Random random(1);
     for (const Target& t : targets_) {
       for (int i = 0; i < kBitsPerUnit && found_.size() < violations_max_; ++i) {
-        const uint64_t bit = random.below(t.size * 8);
+        uint64_t bit = random.below(t.size * 8);
+        // Where something is said, most of the time.
+        for (int k = 0; k < 100 && i % 4 != 0 && *disk_.at(t.offset + bit / 8) == std::byte{0}; ++k) {
+          bit = random.below(t.size * 8);
+        }
         damage_unmounted(t, bit);
         disk_.rollback(start);
         damage_mounted(t, bit);
@@ -47,8 +51,13 @@ class Damage {
  private:
   std::unique_ptr<fs::Filesystem> mount() {
     const std::shared_ptr<media::Medium> medium(&disk_, [](media::Medium*) {});
-    auto mounted = fs::Filesystem::mount(medium, Verifier::mount_options(), nullptr);
+    auto mounted = fs::Filesystem::mount(medium, mount_options_of(World::kFragments), nullptr);
     return mounted ? std::move(*mounted) : nullptr;
+  }
+  /// The tree, and what statfs says.
+  static uint64_t digest(fs::Filesystem& fs) {
+    const fs::StatFs s = fs.statfs();
+    return read_tree(fs, false).digest() + s.blocks_free * 1000003 + (s.inodes - s.inodes_free) * 10007;
   }
   void add(std::string what, uint64_t offset, Unit unit, uint64_t size = 0) {
     targets_.push_back({std::move(what), offset, unit, size != 0 ? size : format::unit_size(unit)});
@@ -118,9 +127,9 @@ void Damage::damage_unmounted(const Target& t, uint64_t bit) {
     return;
   }
   const Tree tree = read_tree(*fs, false);
-  bool is_noticed = false;
+  bool is_noticed = fs->stats().corruptions != 0;  // and logged
   for (const Node& n : tree.nodes) is_noticed = is_noticed || !n.error.empty();
-  if (tree.digest() != before_ && (has_copy || !is_noticed)) return report(t, bit, "another tree, and no error");
+  if (digest(*fs) != before_ && (has_copy || !is_noticed)) return report(t, bit, "another tree, and no error");
   if ((t.what == "bitmap" || t.what == "descriptor") && allocates(*fs)) {
     return report(t, bit, "blocks are allocated by what is damaged");
   }
@@ -145,8 +154,47 @@ void Damage::damage_mounted(const Target& t, uint64_t bit) {
 
 }  // namespace
 
+namespace {
+
+/// Turns a bit over in the journal's slot that counts.
+void damage_slot(CrashMedium& disk, uint64_t field, uint64_t bit) {
+  const uint64_t control = offset_of(format::kJournalControlBlock);
+  const auto* both = disk.as<format::JournalControl>(control);
+  const bool b_counts = both->slot_b.sequence > both->slot_a.sequence;
+  const uint64_t at = control + (b_counts ? offsetof(format::JournalControl, slot_b) : 0) + field + bit / 8;
+  std::byte b = *disk.at(at);
+  b ^= static_cast<std::byte>(1U << (bit % 8));
+  disk.poke(at, &b, 1);
+}
+
+/// Crashes, with the slot of the journal's tail damaged that counts: the other one serves.
+std::vector<Violation> crash_with_damaged_slot(Lab& lab, size_t violations_max) {
+  std::vector<Violation> found;
+  Budget budget{64, 4, 12, 4, 0, 0, 1};
+  for (const uint64_t field : {offsetof(format::JournalSlot, tail), offsetof(format::JournalSlot, epoch)}) {
+    lab.set_image_hook([field](CrashMedium& disk) { damage_slot(disk, field, field == 16 ? 9 : 0); });
+    for (const char* name : {"plain/create", "plain/rename_onto_file", "plain/append_blocks"}) {
+      if (found.size() >= violations_max) break;
+      const auto workload = Workload::parse(name, field);
+      UDAX_ASSERT(workload.has_value());
+      for (Violation& v : lab.run(*workload, budget, violations_max)) {
+        v.id = "damage/slot/" + v.id;
+        found.push_back(std::move(v));
+      }
+    }
+  }
+  lab.set_image_hook(nullptr);
+  return found;
+}
+
+}  // namespace
+
 std::vector<Violation> run_damage(Lab& lab, size_t violations_max) {
-  return Damage(lab.disk(World::kPlain), violations_max).run();
+  std::vector<Violation> found = Damage(lab.disk(World::kFragments), violations_max).run();
+  if (found.size() < violations_max) {
+    for (Violation& v : crash_with_damaged_slot(lab, violations_max)) found.push_back(std::move(v));
+  }
+  return found;
 }
 
 }  // namespace udax::crash

@@ -10,8 +10,8 @@
 
 namespace udax::crash {
 
-/// Damages each unit of the plain pool's metadata, once unmounted and once while mounted. Ids are
-/// damage/<what>@<offset>:<bit>.
+/// Damages each unit of a pool's metadata, once unmounted and once while mounted, and the journal's tail at crashes. Ids
+/// are damage/<what>@<offset>:<bit>, damage/slot/<id of an image>.
 [[nodiscard]] std::vector<Violation> run_damage(Lab& lab, size_t violations_max);
 
 }  // namespace udax::crash

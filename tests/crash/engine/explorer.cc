@@ -127,6 +127,7 @@ void Explorer::visit(size_t event, const Budget& budget) {
 void Explorer::try_image(size_t event, const InFlight::View& view, const Subset& subset, const Budget& budget) {
   const CrashMedium::Mark durable = disk_.mark();
   in_flight_.poke(view, InFlight::counts(view, subset, seed_ + event));
+  if (image_hook_) image_hook_(disk_);
   const uint64_t image = (disk_.state_hash() * kMix + disk_.log_hash()) * kMix + oracle_.window();
   if (!seen_.insert(image).second) {
     ++totals_.repeated;

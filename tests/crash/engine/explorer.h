@@ -31,7 +31,8 @@ class Explorer {
  public:
   /// `name`: of the workload, for ids. REQUIRES: the disk holds what it held when the log began.
   Explorer(CrashMedium& disk, Verifier& verifier, Oracle& oracle, const Trace& trace, std::string name,
-           uint64_t seed, Totals& totals, std::unordered_set<uint64_t>& seen)
+           uint64_t seed, Totals& totals, std::unordered_set<uint64_t>& seen,
+           std::function<void(CrashMedium&)> image_hook)
       : disk_(disk),
         verifier_(verifier),
         oracle_(oracle),
@@ -40,6 +41,7 @@ class Explorer {
         seed_(seed),
         totals_(totals),
         seen_(seen),
+        image_hook_(std::move(image_hook)),
         in_flight_(disk, trace) {}
 
   /// Explores from the mark `from` on, until `violations_max` were found.
@@ -66,6 +68,7 @@ class Explorer {
   const uint64_t seed_;
   Totals& totals_;
   std::unordered_set<uint64_t>& seen_;
+  const std::function<void(CrashMedium&)> image_hook_;
   InFlight in_flight_;
   std::vector<Violation> violations_;
 };

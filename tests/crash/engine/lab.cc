@@ -22,21 +22,21 @@ constexpr uint64_t kWorkTicks = 1000;
 constexpr uint64_t kRecoverTicks = 5000;
 constexpr int kFreePattern = 0xDD;  // what blocks hold that nobody has used
 
-/// Where it takes many transactions to free a file of a few hundred extents, not of ten thousand.
-class SmallSteps {
+/// Limits that are lowered while a world is at work.
+class Limits {
  public:
-  explicit SmallSteps(World world) {
-    if (world == World::kFragments && sync_point::kCompiledIn) knob_.emplace("extent.one_leaf_a_step");
+  explicit Limits(World world) {
+    if (limit_of(world) != nullptr && sync_point::kCompiledIn) knob_.emplace(limit_of(world));
   }
 
  private:
   std::optional<sync_point::ScopedKnob> knob_;
 };
 
-std::unique_ptr<fs::Filesystem> mount(CrashMedium& disk) {
+std::unique_ptr<fs::Filesystem> mount(CrashMedium& disk, World world) {
   const std::shared_ptr<media::Medium> medium(&disk, [](media::Medium*) {});
   std::string why;
-  auto mounted = fs::Filesystem::mount(medium, Verifier::mount_options(), &why);
+  auto mounted = fs::Filesystem::mount(medium, mount_options_of(world), &why);
   if (!mounted) panic(__FILE__, __LINE__, why.c_str());
   return std::move(*mounted);
 }
@@ -64,13 +64,13 @@ Lab::Pool::Pool(World which, Totals& totals) : world(which), verifier(disk, tota
   if (!mkfs::make_pool(disk, options, &why)) panic(__FILE__, __LINE__, why.c_str());
   disk.set_geometry(media::load_superblock(disk)->geometry);
   set_clock(kPrepareTicks);
-  auto fs = mount(disk);
+  auto fs = mount(disk, world);
   {
     Shell shell(*fs, disk);
     prepare(world, shell);
   }
   UDAX_ASSERT(fs->unmount().has_value());
-  verifier.set_scarce(world == World::kFull || world == World::kRecycle);
+  verifier.set_world(world);
   base = disk.mark();
 }
 
@@ -78,6 +78,7 @@ Lab::Pool::Pool(World which, Totals& totals) : world(which), verifier(disk, tota
 struct Lab::Recording {
   Trace trace;
   std::unique_ptr<Oracle> oracle;
+  std::string wrong;  // what an operation did that is wrong without any crash
 };
 
 Lab::Lab() {
@@ -110,7 +111,7 @@ Lab::Recording Lab::record_serial(Pool& pool, const Workload& workload) {
   set_clock(kWorkTicks);
   CrashMedium::Mark start = disk.mark();
   if (workload.with_mount) disk.start_log();
-  auto fs = mount(disk);
+  auto fs = mount(disk, workload.world);
   auto shell = std::make_unique<Shell>(*fs, disk);
   if (!workload.with_mount) {
     warm_up(workload.world, *shell);
@@ -124,7 +125,9 @@ Lab::Recording Lab::record_serial(Pool& pool, const Workload& workload) {
     set_clock(kWorkTicks + 1 + i);
     op.run(*shell);
     disk.note(i + 1);
-    oracle->add({op.name, op.rule, shell->take_outcome()}, read_tree(*fs, true));
+    std::string outcome = shell->take_outcome();
+    if (outcome.find(kWrong) != std::string::npos) out.wrong += "  " + op.name + ": " + outcome + "\n";
+    oracle->add({op.name, op.rule, std::move(outcome)}, read_tree(*fs, true));
   }
   shell.reset();
   if (workload.with_mount) static_cast<void>(fs->unmount());
@@ -138,8 +141,9 @@ Lab::Recording Lab::record_serial(Pool& pool, const Workload& workload) {
 Tree Lab::tree_after(Pool& pool, const Workload& workload, const std::vector<size_t>& order) {
   pool.disk.rollback(pool.base);
   set_clock(kWorkTicks);
-  const auto fs = mount(pool.disk);
+  const auto fs = mount(pool.disk, workload.world);
   Shell shell(*fs, pool.disk);
+  warm_up(workload.world, shell);
   set_clock(kWorkTicks + 1);
   for (const size_t i : order) workload.operations[i].run(shell);
   return read_tree(*fs, true);
@@ -162,7 +166,11 @@ Lab::Recording Lab::record_threads(Pool& pool, const Workload& workload) {
   CrashMedium& disk = pool.disk;
   disk.rollback(pool.base);
   set_clock(kWorkTicks);
-  auto fs = mount(disk);
+  auto fs = mount(disk, workload.world);
+  {
+    Shell shell(*fs, disk);
+    warm_up(workload.world, shell);
+  }
   const CrashMedium::Mark start = disk.mark();
   set_clock(kWorkTicks + 1);
   disk.start_log();
@@ -201,25 +209,31 @@ Lab::Recording Lab::record(Pool& pool, const Workload& workload) {
 std::vector<Violation> Lab::run(const Workload& workload, const Budget& budget, size_t violations_max) {
   const uint64_t begin = monotonic_ns();
   Pool& p = pool(workload.world);
-  const SmallSteps steps(workload.world);
+  const Limits limits(workload.world);
   Recording recording = record(p, workload);
   set_clock(kRecoverTicks);
+  p.verifier.set_operations(workload.operations);
   Explorer explorer(p.disk, p.verifier, *recording.oracle, recording.trace, workload.name, workload.seed, totals_,
-                    p.seen);
+                    p.seen, image_hook_);
   explorer.explore(budget, workload.from, violations_max);
   p.disk.rollback(p.base);
   ++totals_.workloads;
   totals_.seconds += static_cast<double>(monotonic_ns() - begin) / 1e9;
-  return explorer.violations();
+  std::vector<Violation> found = explorer.violations();
+  if (recording.wrong.empty()) return found;
+  ++totals_.violations;
+  found.insert(found.begin(), {workload.name + "@" + std::to_string(workload.seed) + ":0:n", recording.wrong});
+  return found;
 }
 
 std::string Lab::replay(const Workload& workload, const std::vector<CrashPoint>& points) {
   Pool& p = pool(workload.world);
-  const SmallSteps steps(workload.world);
+  const Limits limits(workload.world);
   Recording recording = record(p, workload);
   set_clock(kRecoverTicks);
+  p.verifier.set_operations(workload.operations);
   Explorer explorer(p.disk, p.verifier, *recording.oracle, recording.trace, workload.name, workload.seed, totals_,
-                    p.seen);
+                    p.seen, image_hook_);
   std::string why = explorer.replay(points);
   p.disk.rollback(p.base);
   return why;

@@ -5,7 +5,7 @@
 // The name of a workload says all there is to know of it, together with its seed:
 //   plain/create+unlink      operations one after another, on the pool `plain`
 //   plain/create+unlink!     the same, with the mount before and the unmount after
-//   threads/create|unlink    operations at once, a thread each; the seed draws the schedule
+//   plain/create|unlink      operations at once, a thread each; the seed draws the schedule
 //   random/plain             thirty operations, drawn by the seed
 //   reuse/recycle            blocks that were metadata are freed and become data
 #pragma once
@@ -54,6 +54,8 @@ class Lab {
   [[nodiscard]] std::string replay(const Workload& workload, const std::vector<CrashPoint>& points);
 
   [[nodiscard]] Totals& totals() { return totals_; }
+  /// What is done to each image before it is recovered: damage.
+  void set_image_hook(std::function<void(CrashMedium&)> hook) { image_hook_ = std::move(hook); }
   /// Makes the pools of all worlds now.
   void make_pools();
   /// The disk of a world, with its pool as it was made: unmounted. To be left so.
@@ -69,6 +71,7 @@ class Lab {
   [[nodiscard]] Tree tree_after(Pool& pool, const Workload& workload, const std::vector<size_t>& order);
 
   Totals totals_;
+  std::function<void(CrashMedium&)> image_hook_;
   std::array<std::unique_ptr<Pool>, kWorlds> pools_;
 };
 

@@ -3,11 +3,13 @@
 // The operations that workloads are made of, and the pools that they run on.
 //
 // An operation takes what it finds: after another one its file may be gone or something else, and then it fails, which
-// is a case too. None of them looks at the outcome; the trees before and after are read by the explorer.
+// is a case too. Those that change bytes compare them with what they must be then; the rest is left to the explorer, which
+// reads the trees before and after.
 #pragma once
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,6 +22,9 @@ namespace udax::crash {
 
 inline constexpr fs::Caller kRoot{0, 0, 1, 022};
 inline constexpr fs::Caller kUser{1000, 1000, 2, 022};
+
+/// What the outcome of an operation has that did something else than it should.
+inline constexpr std::string_view kWrong = "WRONG BYTES";
 
 /// A mounted filesystem as an operation sees it: paths, and what stays open until the workload ends.
 class Shell {
@@ -61,11 +66,16 @@ class Shell {
   /// Stores through a shared mapping: durable after fsync, some of it perhaps before.
   void mapped_store(std::string_view path, uint64_t offset, size_t size, char pattern);
 
+  [[nodiscard]] CrashMedium& medium() { return medium_; }
   void note(const Status& status);
   [[nodiscard]] std::string take_outcome() { return std::exchange(outcome_, {}); }
 
  private:
   [[nodiscard]] fs::OpenFilePtr open(std::string_view path);
+  /// The bytes of a file of moderate size.
+  [[nodiscard]] std::optional<std::string> content(Ino ino);
+  /// Notes kWrong if a file does not hold what it must after a successful operation.
+  void expect(Ino ino, const std::optional<std::string>& expected);
   fs::Filesystem& fs_;
   CrashMedium& medium_;
   std::vector<fs::OpenFilePtr> handles_;
@@ -77,10 +87,14 @@ enum class World : uint8_t {
   kPlain,      // files, links, directories, symlinks, a leaf of names and a root of extents that are full
   kFull,       // hardly a free block
   kRecycle,    // few free blocks, freed ones among them that were metadata
-  kRing,       // the journal's ring half full and about to wrap
+  kRing,       // the journal's ring about to wrap for the second time since the mount
+  kBrim,       // in test builds: the ring full, with a tail that moves only when there is no room
   kFragments,  // a file of so many extents that, in test builds, it goes in several transactions
+  kWhole,      // as kPlain, mounted with data=atomic
 };
-inline constexpr size_t kWorlds = 5;
+inline constexpr size_t kWorlds = 7;
+/// How a world is mounted.
+[[nodiscard]] fs::MountOptions mount_options_of(World world);
 [[nodiscard]] const char* to_string(World world);
 
 struct Operation {
@@ -102,6 +116,8 @@ struct Operation {
 void prepare(World world, Shell& shell);
 /// What is done there after each mount, before anything is recorded.
 void warm_up(World world, Shell& shell);
+/// Knobs of test builds that a world needs: limits that a small pool does not come to.
+[[nodiscard]] const char* limit_of(World world);
 
 /// `size` bytes that tell where they belong.
 [[nodiscard]] std::string pattern_bytes(char pattern, size_t size);

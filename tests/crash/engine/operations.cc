@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
+#include "base/sync_point.h"
 #include "tests/crash/engine/operation.h"
 
 namespace udax::crash {
@@ -216,6 +217,7 @@ const std::vector<Operation>& special_operations() {
       {"map_store_preallocated", Rule::kMapped, [](Shell& s) { s.mapped_store("/kept", 100, 2000, 'p'); }},
       {"fsync_hole", Rule::kAtomic, [](Shell& s) { s.fsync("/hole"); }},
       {"fsync_kept", Rule::kAtomic, [](Shell& s) { s.fsync("/kept"); }},
+      {"chown_other", Rule::kAtomic, [](Shell& s) { s.setattr("/g", owner(9, 9)); }},
       {"set_flag_dax_off", Rule::kAtomic, [](Shell& s) { s.set_flags("/f", 0, format::kFlagDax); }},
       {"shrink_fragments", Rule::kAtomic, [](Shell& s) { s.resize("/frag", 100); }},
       {"grow_fragments", Rule::kAtomic, [](Shell& s) { s.resize("/frag", 1000000); }},
@@ -247,7 +249,9 @@ const char* to_string(World world) {
     case World::kFull: return "full";
     case World::kRecycle: return "recycle";
     case World::kRing: return "ring";
+    case World::kBrim: return "brim";
     case World::kFragments: return "fragments";
+    case World::kWhole: return "whole";
   }
   return "";
 }
@@ -292,13 +296,8 @@ void fill(Shell& s, uint64_t left) {
   }
 }
 
-/// Leaves the journal's next record short of the ring's end.
-void wind_ring(Shell& s) {
-  const journal::JournalStats start = s.fs().stats().journal;
-  for (uint32_t i = 0; start.bytes + s.fs().stats().journal.bytes < 2 * start.bytes + start.ring_bytes / 2; ++i) {
-    s.setattr("/g", mode(i % 2 == 0 ? 0600 : 0640));
-  }
-}
+/// A record of the least size, unlike all others.
+void put_record(Shell& s, int64_t number) { s.setattr("/g", times(number)); }
 
 }  // namespace
 
@@ -306,7 +305,6 @@ void prepare(World world, Shell& s) {
   prepare_plain(s);
   if (world == World::kFull) fill(s, 1);
   if (world == World::kRecycle) fill(s, 6);
-  if (world == World::kRing) wind_ring(s);
   if (world == World::kFragments) {
     s.make("/frag", kFile);
     for (uint64_t i = 0; i < 3 * format::kExtentsPerLeaf; ++i)
@@ -316,13 +314,34 @@ void prepare(World world, Shell& s) {
 }
 
 void warm_up(World world, Shell& s) {
-  if (world != World::kRing) return;
-  // To where the next commits move the tail, and run over the end.
-  const uint64_t half = s.fs().stats().journal.ring_bytes / 2;
-  for (uint32_t i = 0; s.fs().stats().journal.used_bytes + 600 < half; ++i) {
-    s.setattr("/g", mode(i % 2 == 0 ? 0600 : 0644));
+  constexpr uint64_t kRecord = 320;  // bytes, at least one record
+  const auto journal = [&s] { return s.fs().stats().journal; };
+  int64_t n = 2000;
+  if (world == World::kRing) {  // once round, and to the end
+    const uint64_t ring = s.medium().ring_size();
+    while (journal().bytes < ring || ring - s.medium().ring_head() > kRecord) put_record(s, n++);
+  }
+  if (world == World::kBrim && sync_point::kCompiledIn) {  // twice round, so that both places of the tail are used
+    const uint64_t ring = s.medium().ring_size();
+    while (journal().bytes < 2 * ring || journal().used_bytes + kRecord < ring) put_record(s, n++);
   }
   static_cast<void>(s.take_outcome());
+}
+
+fs::MountOptions mount_options_of(World world) {
+  fs::MountOptions options;
+  options.atime = fs::AtimeMode::kNever;
+  options.inode_cache = 1024;
+  if (world == World::kWhole) options.data = fs::DataMode::kAtomic;
+  return options;
+}
+
+const char* limit_of(World world) {
+  switch (world) {
+    case World::kFragments: return "extent.one_leaf_a_step";
+    case World::kBrim: return "journal.lazy_tail";
+    default: return nullptr;
+  }
 }
 
 }  // namespace udax::crash

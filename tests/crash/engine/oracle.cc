@@ -126,6 +126,10 @@ std::string SerialOracle::judge_bytes(const Tree& found) const {
   return {};
 }
 
+std::vector<size_t> SerialOracle::under_way() const {
+  return after() != acknowledged_ ? std::vector<size_t>{acknowledged_} : std::vector<size_t>{};
+}
+
 std::string SerialOracle::situation() const {
   std::string out;
   for (size_t i = 0; i < steps_.size(); ++i) {
@@ -206,6 +210,14 @@ std::string ThreadOracle::judge(const Tree& found, const std::function<Tree()>& 
   std::string why = "  the tree of none of " + std::to_string(trees.size()) + " orders\n";
   if (!trees.empty()) why += "  against one of them:\n" + difference(all, *trees.front(), Look::kNoBlocks);
   return why;
+}
+
+std::vector<size_t> ThreadOracle::under_way() const {
+  std::vector<size_t> out;
+  for (size_t i = 0; i < state_.size(); ++i) {
+    if (state_[i].begun && !state_[i].ended) out.push_back(i);
+  }
+  return out;
 }
 
 std::string ThreadOracle::situation() const {

@@ -41,6 +41,8 @@ class Oracle {
   [[nodiscard]] virtual uint64_t window() const = 0;
   /// Empty if `found` is allowed. `full`: gives the same tree with the bytes of its files.
   [[nodiscard]] virtual std::string judge(const Tree& found, const std::function<Tree()>& full) const = 0;
+  /// The indexes of the operations that have begun and are not acknowledged.
+  [[nodiscard]] virtual std::vector<size_t> under_way() const = 0;
   /// What is under way, for people.
   [[nodiscard]] virtual std::string situation() const = 0;
 };
@@ -60,6 +62,7 @@ class SerialOracle final : public Oracle {
   void pass(uint64_t mark) override { acknowledged_ = mark; }
   [[nodiscard]] uint64_t window() const override;
   [[nodiscard]] std::string judge(const Tree& found, const std::function<Tree()>& full) const override;
+  [[nodiscard]] std::vector<size_t> under_way() const override;
   [[nodiscard]] std::string situation() const override;
   [[nodiscard]] const std::vector<Step>& steps() const { return steps_; }
 
@@ -86,6 +89,7 @@ class ThreadOracle final : public Oracle {
   void pass(uint64_t mark) override;
   [[nodiscard]] uint64_t window() const override;
   [[nodiscard]] std::string judge(const Tree& found, const std::function<Tree()>& full) const override;
+  [[nodiscard]] std::vector<size_t> under_way() const override;
   [[nodiscard]] std::string situation() const override;
 
  private:

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <fcntl.h>
 
+#include <algorithm>
+
 #include "tests/crash/engine/operation.h"
 
 namespace udax::crash {
@@ -83,25 +85,75 @@ void Shell::rename(std::string_view from, std::string_view to, uint32_t flags) {
   note(fs_.rename(a.dir, a.name, b.dir, b.name, flags));
 }
 
+std::optional<std::string> Shell::content(Ino ino) {
+  const auto attr = fs_.getattr(ino);
+  auto file =
+      attr && attr->size <= kContentMax ? fs_.open(ino, O_RDONLY, false) : Result<fs::OpenFilePtr>(Error::kTooBig);
+  if (!file) return std::nullopt;
+  std::string out;
+  const Status done = fs_.read(**file, 0, attr->size, [&out](std::span<const iovec> pieces, uint64_t) -> Status {
+    for (const iovec& p : pieces) out.append(static_cast<const char*>(p.iov_base), p.iov_len);
+    return {};
+  });
+  if (!done) return std::nullopt;
+  return out;
+}
+
+void Shell::expect(Ino ino, const std::optional<std::string>& expected) {
+  if (!expected) return;
+  const auto found = content(ino);
+  if (found && *found == *expected) return;
+  size_t at = 0;
+  while (found && at < std::min(found->size(), expected->size()) && (*found)[at] == (*expected)[at]) ++at;
+  outcome_ += " " + std::string(kWrong) + " at " + std::to_string(at);
+}
+
+namespace {
+
+/// What a file holds after `data` was written at `offset`.
+void put(std::optional<std::string>& content, uint64_t offset, std::string_view data) {
+  if (!content) return;
+  if (content->size() < offset + data.size()) content->resize(offset + data.size());
+  content->replace(offset, data.size(), data);
+}
+
+}  // namespace
+
 void Shell::write(std::string_view path, uint64_t offset, size_t size, char pattern) {
   const auto file = open(path);
   if (file == nullptr) return;
-  const auto done = fs_.write(*file, offset, bytes(pattern_bytes(pattern, size)), false, true);
+  auto expected = content(file->ino());
+  const std::string data = pattern_bytes(pattern, size);
+  const auto done = fs_.write(*file, offset, bytes(data), false, true);
   note(done ? Status() : Status(done.error()));
+  if (!done) return;
+  put(expected, offset, std::string_view(data).substr(0, *done));
+  expect(file->ino(), expected);
 }
 
 void Shell::append(std::string_view path, size_t size, char pattern) {
   const auto file = open(path);
   if (file == nullptr) return;
-  const auto done = fs_.write(*file, 0, bytes(pattern_bytes(pattern, size)), true, true);
+  auto expected = content(file->ino());
+  const std::string data = pattern_bytes(pattern, size);
+  const auto done = fs_.write(*file, 0, bytes(data), true, true);
   note(done ? Status() : Status(done.error()));
+  if (!done || !expected) return;
+  put(expected, expected->size(), std::string_view(data).substr(0, *done));
+  expect(file->ino(), expected);
 }
 
 void Shell::resize(std::string_view path, uint64_t size) {
+  const Ino ino = find(path);
+  auto expected = content(ino);
   fs::SetAttr s;
   s.size = size;
   s.mtime_now = true;
-  setattr(path, s);
+  const auto done = fs_.setattr(ino, s, kRoot);
+  note(done ? Status() : Status(done.error()));
+  if (!done || !expected) return;
+  expected->resize(size);
+  expect(ino, expected);
 }
 
 void Shell::setattr(std::string_view path, const fs::SetAttr& changes) {
@@ -111,7 +163,17 @@ void Shell::setattr(std::string_view path, const fs::SetAttr& changes) {
 
 void Shell::fallocate(std::string_view path, uint32_t mode, uint64_t offset, uint64_t length) {
   const auto file = open(path);
-  if (file != nullptr) note(fs_.fallocate(*file, mode, offset, length));
+  if (file == nullptr) return;
+  auto expected = content(file->ino());
+  const Status done = fs_.fallocate(*file, mode, offset, length);
+  note(done);
+  if (!done || !expected) return;
+  if ((mode & fs::kFallocKeepSize) == 0 && expected->size() < offset + length) expected->resize(offset + length);
+  if ((mode & (fs::kFallocPunchHole | fs::kFallocZeroRange)) != 0 && offset < expected->size()) {
+    const size_t part = std::min<uint64_t>(length, expected->size() - offset);
+    expected->replace(offset, part, part, '\0');
+  }
+  expect(file->ino(), expected);
 }
 
 void Shell::setxattr(std::string_view path, const std::string& name, size_t size, uint32_t flags) {
@@ -131,8 +193,13 @@ void Shell::copy_range(std::string_view from, uint64_t from_offset, std::string_
   const auto a = open(from);
   const auto b = open(to);
   if (a == nullptr || b == nullptr) return;
+  const auto source = content(a->ino());
+  auto expected = content(b->ino());
   const auto done = fs_.copy_range(*a, from_offset, *b, to_offset, length);
   note(done ? Status() : Status(done.error()));
+  if (!done || !source) return;
+  put(expected, to_offset, std::string_view(*source).substr(std::min<size_t>(from_offset, source->size()), *done));
+  expect(b->ino(), expected);
 }
 
 void Shell::tmpfile(std::string_view link_to) {

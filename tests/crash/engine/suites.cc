@@ -68,6 +68,21 @@ Suite mapped(Scale scale, uint64_t seed) {
   return s;
 }
 
+Suite whole_writes(Scale scale, uint64_t seed) {
+  Suite s{"whole", "writes with data=atomic, alone and in pairs", {256, 4, 32, 8, 100, 1, 1}, {}};
+  if (scale == Scale::kQuick) s.budget = {32, 0, 6, 2, 200, 1, 1};
+  for (const Operation& a : operations()) {
+    if (a.rule == Rule::kAtomic) continue;
+    s.workloads.push_back(workload("whole/" + a.name + "!", seed));
+    for (const Operation& b : operations()) {
+      if (scale == Scale::kFull && b.rule == Rule::kInPlace) {
+        s.workloads.push_back(workload("whole/" + a.name + "+" + b.name, seed, 1));
+      }
+    }
+  }
+  return s;
+}
+
 Suite steps(Scale scale, uint64_t seed) {
   Suite s{"steps", "a file of many extents that goes in several transactions", {64, 0, 8, 4, 50, 1, 1}, {}};
   if (scale == Scale::kQuick) s.budget = {16, 0, 1, 1, 0, 0, 2};
@@ -85,9 +100,13 @@ Suite journal_turns(Scale scale, uint64_t seed) {
           {}};
   if (scale == Scale::kQuick) s.budget = {32, 0, 4, 2, 200, 1, 1};
   for (const char* list :
-       {"create+unlink+append_blocks!", "chmod+chown+setxattr_large+create", "rename_onto_file+mkdir",
+       {"create+unlink+append_blocks", "chmod+chown+setxattr_large+create", "rename_onto_file+mkdir",
         "append_small+truncate_down+append_blocks", "create_splitting_a_leaf+symlink_long"}) {
     s.workloads.push_back(workload(std::string("ring/") + list, seed));
+  }
+  for (const char* list :
+       {"create+unlink+append_blocks", "rename_onto_file+setxattr_large", "chmod|chown_other"}) {
+    s.workloads.push_back(workload(std::string("brim/") + list, seed));
   }
   s.workloads.push_back(workload("reuse/recycle", seed));
   s.workloads.push_back(workload("reuse/plain", seed));
@@ -122,12 +141,12 @@ Suite threads(Scale scale, uint64_t seed) {
   for (size_t a = 0; a < kSome.size(); ++a) {
     for (size_t b = a; b < kSome.size(); ++b) {
       if (n++ % step == 0)
-        s.workloads.push_back(workload("threads/" + std::string(kSome[a]) + "|" + kSome[b], seed + n));
+        s.workloads.push_back(workload("plain/" + std::string(kSome[a]) + "|" + kSome[b], seed + n));
     }
   }
   for (size_t i = 0; i < (scale == Scale::kQuick ? 4 : 120); ++i) {
     Random random(seed * 1000 + i);
-    std::string name = "threads/";
+    std::string name = "plain/";
     for (int k = 0; k < 3; ++k) name += (k == 0 ? "" : "|") + std::string(kSome.at(random.below(kSome.size())));
     s.workloads.push_back(workload(name, seed + i));
   }
@@ -139,7 +158,8 @@ Suite random_ones(Scale scale, uint64_t seed) {
   Suite s{"random", "thirty operations in a row, drawn by seed", {16, 0, 2, 4, 200, 1, 1}, {}};
   const uint64_t count = scale == Scale::kQuick ? 4 : 200;
   for (uint64_t i = 0; i < count; ++i) {
-    const char* world = i % 4 == 3 ? "recycle" : i % 8 == 5 ? "ring" : "plain";
+    static constexpr std::array kWhere = {"plain", "recycle", "whole", "plain", "ring", "full", "plain", "brim"};
+    const char* world = kWhere.at(i % kWhere.size());
     s.workloads.push_back(workload(std::string("random/") + world, seed + i));
   }
   return s;
@@ -148,8 +168,9 @@ Suite random_ones(Scale scale, uint64_t seed) {
 }  // namespace
 
 std::vector<Suite> suites(Scale scale, uint64_t seed) {
-  return {singles(scale, seed),    mapped(scale, seed),  steps(scale, seed),       journal_turns(scale, seed),
-          full_pools(scale, seed), threads(scale, seed), random_ones(scale, seed), pairs(scale, seed)};
+  return {singles(scale, seed), whole_writes(scale, seed),  mapped(scale, seed),
+          steps(scale, seed),   journal_turns(scale, seed), full_pools(scale, seed),
+          threads(scale, seed), random_ones(scale, seed),   pairs(scale, seed)};
 }
 
 SuiteResult run_suite(const Suite& suite, size_t part, size_t parts,

@@ -3,9 +3,9 @@
 // Recovers what is on the disk, and finds out whether it is what it may be.
 //
 // Each image is mounted. Images that recovery brings to the same bytes (all but the journal's) under the same oracle are
-// looked at once: the check of src/check, the tree against the oracle, a second recovery that must change nothing, then
-// the use of it - in every directory a file is made, written, renamed and removed - and a clean unmount, the check
-// again, and the tree again.
+// looked at once: the check of src/check, the tree against the oracle, a second recovery that must change nothing; then
+// one of the operations under way is done again, and must be there after another crash; then it is used - in every directory a file
+// is made, written, renamed and removed - and unmounted, and checked again.
 #pragma once
 
 #include <memory>
@@ -13,6 +13,7 @@
 #include <unordered_set>
 
 #include "tests/crash/engine/crash_medium.h"
+#include "tests/crash/engine/operation.h"
 #include "tests/crash/engine/oracle.h"
 
 namespace udax::crash {
@@ -33,27 +34,35 @@ class Verifier {
  public:
   Verifier(CrashMedium& disk, Totals& totals) : disk_(disk), totals_(totals) {}
 
-  /// How free space stands: a pool that is nearly full is given room before it is used.
-  void set_scarce(bool scarce) { scarce_ = scarce; }
+  /// A pool that is nearly full is given room before it is used.
+  void set_world(World world) {
+    options_ = mount_options_of(world);
+    scarce_ = world == World::kFull || world == World::kRecycle;
+  }
+
+  /// Those of the workload, by the oracle's indexes.
+  void set_operations(std::vector<Operation> operations) { operations_ = std::move(operations); }
 
   /// Recovers and judges. Changes the disk. Empty: nothing is wrong.
   [[nodiscard]] std::string verify(const Oracle& oracle);
   /// Mounts and lets go, as if the power failed right after.
   [[nodiscard]] std::string recover();
 
-  [[nodiscard]] static fs::MountOptions mount_options();
-
  private:
   [[nodiscard]] std::unique_ptr<fs::Filesystem> mount(std::string* why);
   [[nodiscard]] std::string examine(std::unique_ptr<fs::Filesystem> fs, const Oracle& oracle);
   [[nodiscard]] std::string check() const;
+  [[nodiscard]] std::string retry(std::unique_ptr<fs::Filesystem>& fs, const Oracle& oracle);
   [[nodiscard]] std::string use(fs::Filesystem& fs, const Tree& tree) const;
   [[nodiscard]] std::string use_directory(fs::Filesystem& fs, Ino dir, const std::string& path) const;
 
   CrashMedium& disk_;
   Totals& totals_;
+  fs::MountOptions options_;
   bool scarce_ = false;
+  std::vector<Operation> operations_;
   std::unordered_set<uint64_t> verified_;
+  std::unordered_set<uint64_t> retried_;
 };
 
 }  // namespace udax::crash

@@ -46,7 +46,9 @@ std::vector<Operation> random_operations(World world, uint64_t seed) {
   while (out.size() < kRandomOperations) {
     Operation op = random.one_in(2) ? known[random.below(known.size())] : random_operation(random);
     // What runs out of room half-way has done a part.
-    if (world != World::kPlain && op.rule == Rule::kInPlace) op.rule = Rule::kSteps;
+    const bool is_scarce = world == World::kFull || world == World::kRecycle;
+    if (is_scarce && op.rule == Rule::kInPlace) op.rule = Rule::kSteps;
+    if (world == World::kWhole && op.rule == Rule::kInPlace) op.rule = Rule::kAtomic;
     out.push_back(std::move(op));
   }
   return out;
@@ -101,12 +103,11 @@ Result<Workload> Workload::parse(std::string_view name, uint64_t seed) {
     w.operations = kind == "random" ? random_operations(*world, seed) : reuse_operations();
     return w;
   }
-  w.threads = kind == "threads";
-  w.world = World::kPlain;
+  w.threads = rest.find('|') != std::string_view::npos;
+  const auto world = world_of(kind);
+  if (!world) return Error::kInvalid;
+  w.world = *world;
   if (!w.threads) {
-    const auto world = world_of(kind);
-    if (!world) return Error::kInvalid;
-    w.world = *world;
     w.with_mount = rest.ends_with('!');
     if (w.with_mount) rest.remove_suffix(1);
   }
@@ -115,6 +116,10 @@ Result<Workload> Workload::parse(std::string_view name, uint64_t seed) {
   w.operations = std::move(*operations);
   if (w.world == World::kFull || w.world == World::kRecycle) {
     for (Operation& op : w.operations) op.rule = op.rule == Rule::kInPlace ? Rule::kSteps : op.rule;
+  }
+  // A write is whole or not there.
+  if (w.world == World::kWhole) {
+    for (Operation& op : w.operations) op.rule = op.rule == Rule::kInPlace ? Rule::kAtomic : op.rule;
   }
   return w;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// udaxctl: looks at pools and mounts.
+// udaxctl: looks at pools and mounts, and changes how files are accessed.
 #include "udaxctl.h"
 
 #include <fcntl.h>
@@ -11,6 +11,7 @@
 #include <array>
 #include <cstdio>
 #include <ctime>
+#include <map>
 
 #include "base/log.h"
 
@@ -73,14 +74,30 @@ void add_dump(CLI::App& app, DumpOptions* o) {
   app.add_option("--block", o->block, "A block, by its number");
 }
 
+void add_dax(CLI::App& app, DaxOptions* o) {
+  static const std::map<std::string, DaxAction> kActions{{"show", DaxAction::kShow},
+                                                         {"on", DaxAction::kOn},
+                                                         {"off", DaxAction::kOff},
+                                                         {"inherit", DaxAction::kInherit}};
+  app.add_option_function<std::string>(
+         "ACTION", [o](const std::string& name) { o->action = kActions.at(name); },
+         "show, on, off, or inherit (for what will be made in a directory)")
+      ->required()
+      ->check(CLI::IsMember({"show", "on", "off", "inherit"}));
+  app.add_option("PATH", o->paths, "Files and directories of a mount")->required();
+  app.add_flag("-R,--recursive", o->recursive, "And all that is below them");
+  app.add_flag("--json", o->json, "As JSON");
+}
+
 int run(int argc, char** argv) {
-  CLI::App app("Looks at udaxfs pools and mounts.", "udaxctl");
+  CLI::App app("Looks at udaxfs pools and mounts; shows and changes how files are accessed.", "udaxctl");
   app.require_subcommand(1);
   app.set_version_flag("-V,--version", "udaxctl " UDAX_VERSION);
   std::string path;
   bool json = false;
   StatOptions stat;
   DumpOptions dump;
+  DaxOptions dax;
 
   CLI::App* const info = app.add_subcommand("info", "What a pool is, mounted or not");
   info->add_option("POOL|MOUNT", path, "A pool, or anything on a mounted one that is a directory")->required();
@@ -98,6 +115,9 @@ int run(int argc, char** argv) {
   counters->add_option("--interval", stat.interval_s, "Seconds between lines of --watch")
       ->check(CLI::Range(1, 86400));
   counters->add_option("--count", stat.count, "Lines of --watch");
+  CLI::App* const access =
+      app.add_subcommand("dax", "Shows or changes how files are accessed: directly, or cached");
+  add_dax(*access, &dax);
   CLI::App* const structures = app.add_subcommand("dump", "Structures of a pool in words");
   add_dump(*structures, &dump);
 
@@ -116,6 +136,7 @@ int run(int argc, char** argv) {
   if (list->parsed()) return run_list(json);
   if (extents->parsed()) return run_extents(path, json);
   if (counters->parsed()) return run_stat(stat);
+  if (access->parsed()) return run_dax(dax);
   return run_dump(dump);
 }
 

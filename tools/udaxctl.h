@@ -50,6 +50,15 @@ int run_info(const std::string& path, bool json);
 int run_list(bool json);
 int run_extents(const std::string& path, bool json);
 
+enum class DaxAction : uint8_t { kShow, kOn, kOff, kInherit };
+struct DaxOptions {
+  DaxAction action = DaxAction::kShow;
+  std::vector<std::string> paths;
+  bool recursive = false;
+  bool json = false;
+};
+int run_dax(const DaxOptions& options);
+
 struct StatOptions {
   std::string mount;
   bool json = false;

@@ -126,6 +126,7 @@ int serve(const Options& options, Background& background) {
   }
   if (!options.foreground) (void)log_init(options.log_level, LogTarget::kSyslog);
   log::info("{} ({}) mounted on {}", options.pool, pool.kind(), options.mountpoint);
+  log::info("{}", (*session)->transport_note());
   background.ready();
   wait_for_end(**session, signals, options.mountpoint);
   session->reset();  // ends it

@@ -50,7 +50,7 @@ Status Session::make_rings(Transport transport, std::string* why) {
     *why = "FUSE over io_uring cannot be had: " + reason;
     return rings.error();
   }
-  log::info("requests come by /dev/fuse, FUSE over io_uring cannot be had: {}", reason);
+  transport_note_ += ", FUSE over io_uring cannot be had: " + reason;
   return {};
 }
 
@@ -63,7 +63,7 @@ Status Session::start(std::string* why) {
   }
   if (rings_ == nullptr) return {};
   if (!dispatcher_.uses_rings()) {
-    log::info("requests come by /dev/fuse: the kernel did not agree to FUSE over io_uring");
+    transport_note_ += ": the kernel did not agree to FUSE over io_uring";
     rings_.reset();
     return {};
   }
@@ -72,7 +72,7 @@ Status Session::start(std::string* why) {
     return started;
   }
   readers_.throttle();
-  log::info("requests come by io_uring");
+  transport_note_ = "requests come by io_uring";
   return {};
 }
 

@@ -45,6 +45,9 @@ class Session final : private Notifier {
   /// Becomes readable when the mount is gone: unmounted by somebody, or the connection was aborted.
   [[nodiscard]] int ended_fd() const { return readers_.ended_fd(); }
 
+  /// How requests come, and why, for the log.
+  [[nodiscard]] const std::string& transport_note() const { return transport_note_; }
+
   /// Takes the mount out of the tree and what is cached of it back. False: files are still open on it, and it lives
   /// on for them until end().
   [[nodiscard]] bool unmount();
@@ -65,6 +68,7 @@ class Session final : private Notifier {
   KernelPages pages_;
   Worker worker_;  // takes back pages
   std::unique_ptr<RingPool> rings_;
+  std::string transport_note_ = "requests come by /dev/fuse";
   ReaderPool readers_;
   bool registered_ = false;
 };

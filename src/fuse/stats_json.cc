@@ -29,6 +29,17 @@ std::string quoted(std::string_view text) {
   return out += '"';
 }
 
+void append_dax(std::string& out, const dax::CounterValues& c) {
+  fmt::format_to(std::back_inserter(out),
+                 R"("dax":{{"read_data":{},"read_zero":{},"write_data":{},"write_filled":{},"copied":{},)"
+                 R"("beyond_end":{},"failed":{},"huge":{},"zero_views_dropped":{},"writebacks":{},)"
+                 R"("entries_flushed":{},"flushed_bytes":{},"pages_filled":{},"pages_returned":{},)"
+                 R"("pages_twinned":{},"copies_recalled":{},"flips":{}}},)",
+                 c.read_data, c.read_zero, c.write_data, c.write_filled, c.copied, c.beyond_end, c.failed, c.huge,
+                 c.zero_views_dropped, c.writebacks, c.entries_flushed, c.bytes_flushed, c.pages_filled,
+                 c.pages_returned, c.pages_twinned, c.copies_recalled, c.flips);
+}
+
 void append_layers(std::string& out, const fs::Stats& s) {
   auto to = std::back_inserter(out);
   fmt::format_to(to,
@@ -59,7 +70,9 @@ std::string Dispatcher::stats_json() {
   fmt::format_to(to, R"({{"pool":{},"mountpoint":{},"pid":{},"uptime_ns":{},"open_files":{},)",
                  quoted(options_.pool), quoted(options_.mountpoint), ::getpid(), monotonic_ns() - mounted_ns_,
                  handles_.open_count());
-  append_layers(out, fs_.stats());
+  const fs::Stats stats = fs_.stats();
+  append_layers(out, stats);
+  append_dax(out, stats.dax);
   out += R"("ops":{)";
   const LockGuard guard(stats_mutex_);
   bool first = true;

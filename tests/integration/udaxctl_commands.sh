@@ -59,6 +59,30 @@ fi
 expect 0 "watch" stat --watch --count 1 "$mnt"
 say "extents and stat are right"
 
+mkdir "$mnt/direct"
+echo one >"$mnt/direct/before"
+echo two >"$mnt/plain"
+exec 7<"$mnt/plain"
+"$ctl" dax show --json "$mnt/plain" "$mnt/direct" | holds '[f["state"] for f in j] == ["cached", "cached"]'
+expect 0 "dax on" dax on "$mnt/plain"
+grep -q '1 descriptor stays open cached' "$work/out" || fail "it does not tell of the open file: $(cat "$work/out")"
+"$ctl" dax show --json "$mnt/plain" | holds 'j[0]["flag"] and j[0]["state"] == "dax" and j[0]["old_openers"] == 1'
+exec 7<&-
+"$ctl" dax show --json "$mnt/plain" | holds 'j[0]["old_openers"] == 0'
+expect 1 "dax inherit of a file" dax inherit "$mnt/plain"
+expect 0 "dax inherit" dax inherit "$mnt/direct"
+echo three >"$mnt/direct/after"
+"$ctl" dax show --json "$mnt/direct/before" "$mnt/direct/after" | holds '[f["flag"] for f in j] == [False, True]'
+expect 0 "dax on of a tree" dax on -R "$mnt/direct"
+"$ctl" dax show --json "$mnt/direct/before" | holds 'j[0]["flag"]'
+expect 0 "dax off" dax off -R "$mnt/direct" "$mnt/plain"
+"$ctl" dax show --json -R "$mnt/direct" "$mnt/plain" | holds 'len(j) == 4 and not any(f["flag"] for f in j)'
+expect 1 "dax of what is not ours" dax show "$work"
+expect 1 "dax of what is not there" dax show "$mnt/nothing"
+expect 2 "dax without a known action" dax maybe "$mnt/plain"
+"$ctl" stat --json "$mnt" | holds 'j["dax"]["flips"] == 5'
+say "dax is right"
+
 ino=$(stat -c %i "$mnt/dir")
 link=$(stat -c %i "$mnt/dir/link")
 expect 0 "dump of a mounted pool" dump "$pool"

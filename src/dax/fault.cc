@@ -34,6 +34,7 @@ struct Dax::Resolver {
   mapping::AddressSpace& space;
   const FileBlock at;
   const Access access;
+  const uint32_t order_max;
   const Install& install;
 
   enum class Step : uint8_t { kDone, kBeyondEnd, kAgain };
@@ -68,10 +69,15 @@ struct Dax::Resolver {
   [[nodiscard]] Status map_view(const EntryTree::Locked& entry, bool is_writable) const {
     const Entry e = entry.entry();
     const bool is_data = e.kind == Entry::Kind::kData;
-    if (is_data) UDAX_CHECK(check_media(e.device, entry.count()));
-    if (entry.order() == kHugeOrder) count(dax.counters_.huge);
+    // Another mapper's fault may have made an entry that is larger than what this one can hold.
+    const bool is_whole = entry.order() <= order_max;
+    const FileBlock start = is_whole ? entry.start() : at;
+    const uint64_t blocks = is_whole ? entry.count() : 1;
+    const DeviceBlock device = is_data ? e.device + (start - entry.start()) : kNoBlock;
+    if (is_data) UDAX_CHECK(check_media(device, blocks));
+    if (blocks == kHugeBlocks) count(dax.counters_.huge);
     UDAX_SYNC_POINT("dax.fault.install");
-    return install({entry.start(), entry.count(), is_data ? e.device : kNoBlock, is_writable});
+    return install({start, blocks, device, is_writable});
   }
 
   /// Sets a fresh entry to what the extents say. kAgain: its window is not one thing any more. REQUIRES: it is empty.
@@ -256,7 +262,7 @@ Result<FaultResult> Dax::fault(inode::Inode& inode, FileBlock at, Access access,
     UDAX_SYNC_POINT("dax.fault.begin");
     const FaultLock guard(inode.invalidate_lock);
     UDAX_SYNC_POINT("dax.fault.locked");
-    const Resolver resolver{*this, inode, *space, at, access, install};
+    const Resolver resolver{*this, inode, *space, at, access, order_max, install};
     for (uint32_t order_limit = order_max;; order_limit = kPageOrder) {
       if (at >= resolver.end()) return FaultResult::kBeyondEnd;
       UDAX_SYNC_POINT("dax.fault.within");

@@ -163,7 +163,7 @@ Status Filesystem::fallocate(OpenFile& file, uint32_t mode, uint64_t offset, uin
   if (what == 0) {
     // What can never fit is refused before any of it is taken.
     const uint64_t wanted = length >> kBlockShift;
-    if (wanted > statfs().blocks_available + inode.image().block_count) return Error::kNoSpace;
+    if (wanted > statfs().blocks_available + inode.snapshot().block_count) return Error::kNoSpace;
     return allocate(ops, inode, touched(offset, end), new_size);
   }
   UDAX_CHECK(ops.keep_copies(inode, offset, length));

@@ -11,7 +11,9 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <new>
 
 #include "base/error.h"
@@ -46,12 +48,21 @@ class Inode {
     return image_;
   }
   /// The committed image in place. The caller holds rwsem exclusive, or extent_lock; for what is no regular file
-  /// rwsem shared will do (of a regular file, reads and writes under rwsem shared change times).
+  /// rwsem shared will do (of a regular file, reads and writes under rwsem shared change times). With rwsem alone only what
+  /// a fault does not change: not the times, the extent root and block_count.
   [[nodiscard]] const format::Inode& image() const { return image_; }
-  /// Takes over the image that was just committed. The caller holds rwsem or extent_lock exclusive.
+  /// Takes over the image that was just committed. The caller holds extent_lock exclusive.
   void publish(const format::Inode& committed) {
+    // Only what differs is stored: a fault publishes while others read what it does not change under rwsem.
     const LockGuard guard(image_lock_);
-    image_ = committed;
+    auto* const to = reinterpret_cast<std::byte*>(&image_);
+    const auto* const from = reinterpret_cast<const std::byte*>(&committed);
+    for (size_t word = 0; word < sizeof image_; word += sizeof(uint64_t)) {
+      if (std::memcmp(to + word, from + word, sizeof(uint64_t)) == 0) continue;
+      for (size_t i = word; i < word + sizeof(uint64_t); ++i) {
+        if (to[i] != from[i]) to[i] = from[i];
+      }
+    }
   }
 
   [[nodiscard]] uint32_t mode() const { return image_.mode; }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "base/sync_point.h"
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <cstdlib>
 #include <map>
 #include <set>
 #include <utility>
@@ -29,9 +31,24 @@ struct Registry {
   std::atomic<uint64_t> knob_count{0};
 };
 
+// With the knobs of UDAX_KNOBS, for programs that a test starts.
+Registry* make_registry() {
+  auto* const made = new Registry;
+  const char* const names = std::getenv("UDAX_KNOBS");
+  if (!kCompiledIn || names == nullptr) return made;
+  const LockGuard lock(made->mutex);
+  for (std::string_view rest = names; !rest.empty();) {
+    const size_t end = std::min(rest.find(','), rest.size());
+    if (end > 0) made->knobs.emplace(rest.substr(0, end));
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  made->knob_count.store(made->knobs.size(), std::memory_order_release);
+  return made;
+}
+
 // Never destroyed: threads may outlive main().
 Registry& registry() {
-  static auto& instance = *new Registry;
+  static auto& instance = *make_registry();
   return instance;
 }
 

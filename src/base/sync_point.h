@@ -5,6 +5,7 @@
 //   UDAX_SYNC_POINT("dax.fault.allocated");        in the code: does nothing, unless a test registered a handler
 //   if (!UDAX_KNOB("dax.skip_write_protect")) ...  in the code: false, unless a test turned it on
 //
+// The environment's UDAX_KNOBS turns knobs on from the start: names, separated by commas.
 // Both are compiled out unless UDAX_SYNC_POINTS is defined: the point is then empty and the knob the constant
 // false. Names are "<layer>.<operation>.<place>". A test that depends on them begins by skipping where
 // sync_point::kCompiledIn is false.

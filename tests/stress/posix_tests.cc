@@ -15,7 +15,9 @@ namespace udax::stress {
 void Posix::SetUp() {
   const char* base = std::getenv("UDAX_TEST_DIR");
   ASSERT_NE(base, nullptr) << "UDAX_TEST_DIR is the folder to work in";
-  folder_ = std::string(base) + "/" + ::testing::UnitTest::GetInstance()->current_test_info()->name();
+  std::string name = ::testing::UnitTest::GetInstance()->current_test_info()->name();
+  std::replace(name.begin(), name.end(), '/', '-');  // of tests with parameters
+  folder_ = std::string(base) + "/" + name;
   ::umask(022);
   ASSERT_EQ(err(::mkdir(folder_.c_str(), 0755)), 0);
   ASSERT_EQ(err(::chmod(folder_.c_str(), 0777)), 0);

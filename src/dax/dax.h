@@ -58,9 +58,9 @@ enum class FaultResult : uint8_t {
 
 class Dax {
  public:
-  /// All must outlive this.
-  Dax(inode::InodeTable& table, journal::MetaStore& meta, media::Medium& medium)
-      : table_(table), meta_(meta), medium_(medium) {}
+  /// All must outlive this. `read_only`: stores fault, whatever the medium would allow.
+  Dax(inode::InodeTable& table, journal::MetaStore& meta, media::Medium& medium, bool read_only)
+      : table_(table), meta_(meta), medium_(medium), read_only_(read_only) {}
   Dax(const Dax&) = delete;
   Dax& operator=(const Dax&) = delete;
 
@@ -95,6 +95,7 @@ class Dax {
   inode::InodeTable& table_;
   journal::MetaStore& meta_;
   media::Medium& medium_;
+  const bool read_only_;
   mapping::MapperRegistry mappers_;
   Counters counters_;
 };

@@ -257,7 +257,7 @@ Result<FaultResult> Dax::fault(inode::Inode& inode, FileBlock at, Access access,
                                const Install& install) {
   const auto resolve = [&]() -> Result<FaultResult> {
     if (!inode.is_reg()) return Error::kInvalid;
-    if (access == Access::kWrite && medium_.read_only()) return Error::kReadOnly;
+    if (access == Access::kWrite && read_only_) return Error::kReadOnly;
     UDAX_TRY(mapping::AddressSpace* const space, inode.make_space());
     UDAX_SYNC_POINT("dax.fault.begin");
     const FaultLock guard(inode.invalidate_lock);

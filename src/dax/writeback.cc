@@ -66,12 +66,12 @@ Status Dax::writeback(inode::Inode& inode, FileBlock from, FileBlock to) try {
     }
     UDAX_SYNC_POINT("dax.writeback.before_drain");
     drained = medium_.drain();
+    UDAX_SYNC_POINT("dax.writeback.drained");
   }
+  // Before the others are let go: who found nothing dirty, because this one had cleared the marks, must tell of it.
+  if (!drained) inode.write_errors.fetch_add(1, std::memory_order_relaxed);
   const bool others = UDAX_KNOB("dax.writeback.skip_wait") || pass.finish(drained.has_value());
-  if (!drained) {
-    inode.write_errors.fetch_add(1, std::memory_order_relaxed);
-    return drained;
-  }
+  UDAX_CHECK(drained);
   return others ? Status() : Status(Error::kIo);
 } catch (const std::bad_alloc&) {
   return Error::kNoMemory;

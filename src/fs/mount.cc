@@ -77,7 +77,7 @@ Result<std::unique_ptr<Filesystem>> Filesystem::mount(std::shared_ptr<media::Med
     return loaded.error();
   }
   fs->cache_ = std::make_unique<inode::InodeCache>(*fs->table_, options.inode_cache);
-  fs->dax_ = std::make_unique<dax::Dax>(*fs->table_, *fs->meta_, *fs->medium_);
+  fs->dax_ = std::make_unique<dax::Dax>(*fs->table_, *fs->meta_, *fs->medium_, fs->read_only());
   const Ops ops{*fs};
   auto root = ops.get_dir(kRootIno);
   if (!root) {

@@ -26,21 +26,22 @@ class WritebackGate {
       number_ = gate_.next_;
       gate_.active_.insert(number_);
       ++gate_.next_;
+      failures_before_ = gate_.failures_;
     }
     ~Pass() { leave(); }
     Pass(const Pass&) = delete;
     Pass& operator=(const Pass&) = delete;
-    /// Drained. Waits for all others that have begun by now. False: one of them failed.
+    /// Drained. Waits for all others that have begun by now. False: one of them, or one that has ended since this one
+    /// began, failed: it may have cleared marks that this one would have acted on.
     [[nodiscard]] bool finish(bool drained) {
       std::unique_lock lock(gate_.mutex_);
       if (!drained) ++gate_.failures_;
-      const uint64_t failures = gate_.failures_;
       const uint64_t limit = gate_.next_;
       gate_.active_.erase(number_);
       left_ = true;
       gate_.ended_.notify_all();
       gate_.ended_.wait(lock, [&] { return gate_.active_.empty() || *gate_.active_.begin() >= limit; });
-      return gate_.failures_ == failures;
+      return gate_.failures_ == failures_before_;
     }
 
    private:
@@ -52,6 +53,7 @@ class WritebackGate {
     }
     WritebackGate& gate_;
     uint64_t number_ = 0;
+    uint64_t failures_before_ = 0;
     bool left_ = false;
   };
 

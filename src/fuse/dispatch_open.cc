@@ -2,9 +2,13 @@
 //
 // Opening and closing, of files and directories.
 //
-// How a file is opened decides how the kernel caches it, for as long as it is open: DAX files bypass the page cache
-// (writes to them may run in parallel), others use it and keep what is there, since every change of their bytes
-// comes through the same kernel. A DAX open gives no KEEP_CACHE: pages left from before the flag was set go.
+// How a file is opened decides how the kernel caches it, for as long as it is open: DAX files bypass the page cache,
+// others use it and keep what is there, since every change of their bytes comes through the same kernel. A DAX open
+// gives no KEEP_CACHE: pages left from before the flag was set go.
+//
+// Direct writes of one file could run in parallel, but not where DAX files can be mapped: in its mmap(2) the kernel waits for
+// parallel writes, holding the process's memory lock, and a write of another thread waits for that lock if its buffer is not
+// in memory (seen on Linux 6.18: fuse_file_cached_io_open). Programs would hang until killed.
 #include <fcntl.h>
 
 #include "fuse/call.h"
@@ -23,9 +27,10 @@ uint32_t type_of(const fs::OpenFile& file) { return file.inode().snapshot().mode
 
 }  // namespace
 
-uint32_t Dispatcher::open_reply_flags(const fs::OpenFile& file) {
-  if (file.dax()) return wire::kOpenDirectIo | wire::kOpenParallelDirectWrites | wire::kOpenNoFlush;
-  return wire::kOpenKeepCache | wire::kOpenNoFlush;
+uint32_t Dispatcher::open_reply_flags(const fs::OpenFile& file) const {
+  if (!file.dax()) return wire::kOpenKeepCache | wire::kOpenNoFlush;
+  const bool may_be_mapped = ((negotiated() >> 32) & wire::kDirectIoAllowMmap) != 0;
+  return wire::kOpenDirectIo | wire::kOpenNoFlush | (may_be_mapped ? 0U : wire::kOpenParallelDirectWrites);
 }
 
 Status Dispatcher::open(Call& call) {

@@ -212,7 +212,7 @@ class Dispatcher {
   [[nodiscard]] Status finish_later(Call& call, LaterJob job);
   /// Does `change` on a thread that may recall pages, and replies with `success`' bytes, or the error.
   [[nodiscard]] Status change_later(Call& call, std::function<Status()> change, bool with_ioctl_out);
-  [[nodiscard]] static uint32_t open_reply_flags(const fs::OpenFile& file);
+  [[nodiscard]] uint32_t open_reply_flags(const fs::OpenFile& file) const;
   /// Makes the kernel ask for the attributes of `ino` again. Safe at any time: it takes no lock of the kernel's that
   /// a request may be waiting under.
   void invalidate_attributes(Ino ino);

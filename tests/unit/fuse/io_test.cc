@@ -45,6 +45,13 @@ TEST_F(IoTest, OpenSaysHowToCache) {
   const Opened cached = create(1, "cached");
   EXPECT_EQ(cached.flags, wire::kOpenKeepCache | wire::kOpenNoFlush);
   const Opened direct = create_dax("direct");
+  EXPECT_EQ(direct.flags, wire::kOpenDirectIo | wire::kOpenNoFlush);
+}
+
+// Else the kernel's mmap(2) and a write may wait for each other: dax_tests has the program.
+TEST_F(IoTest, ParallelWritesOnlyWhereDaxFilesCannotBeMapped) {
+  init(~0U, ~wire::kDirectIoAllowMmap);
+  const Opened direct = create_dax("direct");
   EXPECT_EQ(direct.flags, wire::kOpenDirectIo | wire::kOpenParallelDirectWrites | wire::kOpenNoFlush);
 }
 

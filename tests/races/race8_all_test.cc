@@ -37,6 +37,8 @@ StormResult storm_without(const std::string& safeguard, const Mix& mix) {
   Stage stage(64 << 20);
   stage.abandon();
   const ScopedKnob knob(safeguard);
+  // Between what a fault has found out and what it makes of it: the window that the safeguards close is made wide.
+  const sync_point::ScopedHandler pause("dax.fault.install", [] { std::this_thread::sleep_for(100us); });
   return run_storm(stage.fs(), mix, 20, 1);
 }
 

@@ -259,7 +259,7 @@ class TwoSides {
     // As Filesystem::fill(): what is out and fresh is handed out without a note.
     const bool is_fresh = copies_.all_fresh(at, at + 1);
     EXPECT_TRUE(is_fresh || copies_.hand_out(at, at + 1));
-    cache_[page].emplace();
+    cache_[page] = Copy{};
     std::copy_n(file_.begin() + static_cast<long>(page * kBlockSize), kBlockSize, cache_[page]->bytes.begin());
     return *cache_[page];
   }

@@ -125,11 +125,12 @@ Result<std::unique_ptr<FaultLog>> FaultLog::watch(std::byte* base, uint64_t size
                                                   bool is_writable) {
   std::unique_ptr<FaultLog> log(new (std::nothrow) FaultLog(base, size, unit, is_writable));
   if (log == nullptr) return Error::kNoMemory;
-  void* bitmap = ::mmap(nullptr, log->bitmap_bytes(), PROT_READ | PROT_WRITE,
+  void* bitmap = ::mmap(nullptr, 2 * log->bitmap_bytes(), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (bitmap == MAP_FAILED) return Error::kNoMemory;
   static_assert(std::atomic<uint64_t>::is_always_lock_free && sizeof(std::atomic<uint64_t>) == sizeof(uint64_t));
   log->lost_ = static_cast<std::atomic<uint64_t>*>(bitmap);  // all zero is how its words begin
+  log->replaced_ = log->lost_ + log->bitmap_bytes() / sizeof(uint64_t);
   log->spare_.store(map_spare(), std::memory_order_relaxed);
   install_handler_once();
   LockGuard guard(g_slots_mutex);
@@ -149,7 +150,7 @@ FaultLog::~FaultLog() {
     LockGuard guard(g_slots_mutex);
     if (g_slots.at(slot_).log.load(std::memory_order_relaxed) == this) set_slot(g_slots.at(slot_), 0, 0, nullptr);
   }
-  ::munmap(static_cast<void*>(lost_), bitmap_bytes());
+  ::munmap(static_cast<void*>(lost_), 2 * bitmap_bytes());
   if (void* spare = spare_.load(std::memory_order_relaxed); spare != nullptr) ::munmap(spare, kSpareBytes);
 }
 
@@ -165,11 +166,9 @@ bool FaultLog::replace(uint64_t offset) {
   const uint64_t first = begin / kBlockSize;
   const uint64_t claim = uint64_t{1} << (first % kPagesPerWord);
   // Whoever sets the first page's bit does the work; the others try again until it is done.
-  if ((lost_[first / kPagesPerWord].fetch_or(claim, std::memory_order_acq_rel) & claim) != 0) return true;
-  for (uint64_t page = first + 1; page < blocks_for(end); ++page) {
-    lost_[page / kPagesPerWord].fetch_or(uint64_t{1} << (page % kPagesPerWord), std::memory_order_acq_rel);
-  }
-  // Counted before the zeroes can be seen, so that a copy that read them finds the count changed.
+  if ((replaced_[first / kPagesPerWord].fetch_or(claim, std::memory_order_acq_rel) & claim) != 0) return true;
+  // Known to be lost and counted before the zeroes can be seen, so that a copy that read them finds the count changed.
+  set_lost(begin, end);
   count_.fetch_add(1, std::memory_order_acq_rel);
   if (map_zeroes(base_ + begin, end - begin, protection_)) return true;
   // Each page replaced may cost a mapping, of which a process has a limited number. Past that, give the whole pool
@@ -177,10 +176,58 @@ bool FaultLog::replace(uint64_t offset) {
   // The kernel may have gone past its limit by one by now, and then allows no mapping at all, not even one that
   // replaces thousands: hence the spare ones.
   all_lost_.store(true, std::memory_order_release);
+  lost_pages_.store(blocks_for(size_), std::memory_order_release);
   if (void* spare = spare_.exchange(nullptr, std::memory_order_acq_rel); spare != nullptr) {
     ::syscall(SYS_munmap, spare, kSpareBytes);
   }
   return map_zeroes(base_, size_, protection_);
+}
+
+/// Async-signal-safe.
+void FaultLog::set_lost(uint64_t begin, uint64_t end) {
+  uint64_t fresh = 0;
+  for (uint64_t page = begin / kBlockSize; page < blocks_for(end); ++page) {
+    const uint64_t bit = uint64_t{1} << (page % kPagesPerWord);
+    const uint64_t before = lost_[page / kPagesPerWord].fetch_or(bit, std::memory_order_acq_rel);
+    fresh += (before & bit) == 0 ? 1 : 0;
+  }
+  if (fresh == 0) return;
+  lost_pages_.fetch_add(fresh, std::memory_order_acq_rel);
+  if (seen_count_.load(std::memory_order_relaxed) >= seen_.size()) return;
+  const uint32_t place = seen_count_.fetch_add(1, std::memory_order_relaxed);
+  if (place >= seen_.size()) return;
+  seen_[place].begin.store(begin, std::memory_order_relaxed);
+  seen_[place].end.store(end, std::memory_order_release);
+}
+
+void FaultLog::note(uint64_t offset, uint64_t size) {
+  if (offset >= size_ || size == 0) return;
+  size = std::min(size, size_ - offset);
+  set_lost(align_down(offset, kBlockSize), std::min(align_up(offset + size, kBlockSize), size_));
+}
+
+std::vector<LostRange> FaultLog::lost_ranges() const {
+  std::vector<LostRange> ranges;
+  if (all_lost_.load(std::memory_order_acquire)) return {{0, size_}};
+  const size_t count = std::min<size_t>(seen_count_.load(std::memory_order_relaxed), seen_.size());
+  for (size_t i = 0; i < count; ++i) {
+    const uint64_t end = seen_[i].end.load(std::memory_order_acquire);
+    const uint64_t begin = seen_[i].begin.load(std::memory_order_relaxed);
+    if (end != 0) ranges.push_back({begin, end - begin});
+  }
+  std::sort(ranges.begin(), ranges.end(),
+            [](const LostRange& a, const LostRange& b) { return a.offset < b.offset; });
+  size_t kept = 0;
+  for (const LostRange& range : ranges) {
+    if (kept != 0 && range.offset <= ranges[kept - 1].end()) {
+      LostRange& last = ranges[kept - 1];
+      last.size = std::max(last.end(), range.end()) - last.offset;
+    } else {
+      ranges[kept++] = range;
+    }
+  }
+  ranges.resize(kept);
+  return ranges;
 }
 
 bool FaultLog::is_lost_slow(uint64_t offset, uint64_t size) const {

@@ -18,7 +18,8 @@
 // - 8-byte aligned stores of 8 bytes are atomic against a crash; nothing larger is.
 //
 // Media errors: a load that the medium cannot satisfy raises SIGBUS. PoolMedium's handler puts a zero page in
-// its place and counts it, so that the daemon lives; `faults()` lets a copy tell that it hit one.
+// its place and counts it, so that the daemon lives; `faults()` lets a copy tell that it hit one. The page is lost from
+// then on, as one is from the start that the device has on its list of bad blocks.
 //
 // Locks: none; callers see to it that no two threads store to one place at once.
 #pragma once
@@ -27,6 +28,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "base/error.h"
 #include "base/types.h"
@@ -42,6 +44,13 @@ struct Counters {
   uint64_t flushed_lines = 0;  // 64-byte lines flushed or stored non-temporally
   uint64_t drains = 0;
   uint64_t faults = 0;  // media errors survived
+};
+
+/// Pages that a media error has taken.
+struct LostRange {
+  uint64_t offset = 0;  // bytes, whole pages
+  uint64_t size = 0;
+  [[nodiscard]] uint64_t end() const { return offset + size; }
 };
 
 class Medium {
@@ -92,6 +101,17 @@ class Medium {
     static_cast<void>(size);
     return false;
   }
+  [[nodiscard]] bool is_lost(DeviceBlock b) const { return is_lost(offset_of(b), kBlockSize); }
+  /// After a drain() or deep_flush() of this thread that said kIo: true if all that it waited for is durable but what was stored to
+  /// lost pages. Nothing else needs to be doubted then.
+  [[nodiscard]] virtual bool failed_by_loss() const { return false; }
+  /// Pages lost, and the first few ranges of them, for showing. May throw std::bad_alloc.
+  [[nodiscard]] virtual uint64_t lost_pages() const { return 0; }
+  [[nodiscard]] virtual std::vector<LostRange> lost_ranges() const { return {}; }
+  /// Touches each page of the range, so that one that cannot be read becomes known as lost: true if one is.
+  bool probe(uint64_t offset, uint64_t size) const;
+  /// Bytes from `offset` up to the first lost page, `size` at most.
+  [[nodiscard]] uint64_t sound_bytes(uint64_t offset, uint64_t size) const;
   [[nodiscard]] virtual Counters counters() const { return {}; }
 
   /// The descriptor of the pool, to be mapped by others; -1 if it has none.

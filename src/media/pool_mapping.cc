@@ -32,8 +32,10 @@ struct PageRange {
 /// What one thread has to write back, or has lost, of one mapping.
 struct Pending {
   std::weak_ptr<PoolMapping> owner;
-  uint64_t id = 0;  // of the owner; 0: unused
-  bool has_failed = false;
+  uint64_t id = 0;          // of the owner; 0: unused
+  bool has_failed = false;  // msync said no
+  bool has_loss = false;    // something was stored to a lost page
+  bool last_by_loss = false;
   uint32_t count = 0;
   std::array<PageRange, 64> ranges;
 
@@ -110,7 +112,8 @@ Pending& get_pending(const std::shared_ptr<PoolMapping>& owner, uint64_t id) {
   if (free == nullptr) {
     // More pools at once than anybody has: finish one for the thread. A failure stays on record with its entry
     // only, hence the one that has failed is not taken.
-    for (uint32_t tries = 0; free == nullptr || (free->has_failed && tries < t_state.entries.size()); ++tries) {
+    for (uint32_t tries = 0;
+         free == nullptr || ((free->has_failed || free->has_loss) && tries < t_state.entries.size()); ++tries) {
       free = &t_state.entries.at(t_state.next_victim++ % t_state.entries.size());
     }
     if (const std::shared_ptr<PoolMapping> other = free->owner.lock()) free->sync(*other);
@@ -118,6 +121,8 @@ Pending& get_pending(const std::shared_ptr<PoolMapping>& owner, uint64_t id) {
   free->owner = owner;
   free->id = id;
   free->has_failed = false;
+  free->has_loss = false;
+  free->last_by_loss = false;
   free->count = 0;
   return *free;
 }
@@ -210,7 +215,18 @@ Status PoolMapping::map_source(pmem2_source* source, const std::string& path, bo
   auto log = FaultLog::watch(base_, size_, unit, is_writable);
   if (!log) return say(why, log.error(), path, " cannot be watched for media errors");
   fault_log_ = std::move(log).value();
+  note_bad_blocks(source);
   return {};
+}
+
+/// What the device says it cannot read. A source that keeps no such list, or one that we may not see, is none the worse:
+/// touching the page tells.
+void PoolMapping::note_bad_blocks(pmem2_source* source) {
+  pmem2_badblock_context* context = nullptr;
+  if (pmem2_badblock_context_new(&context, source) != 0) return;
+  pmem2_badblock bad{};
+  while (pmem2_badblock_next(context, &bad) == 0) fault_log_->note(bad.offset, bad.length);
+  pmem2_badblock_context_delete(&context);
 }
 
 void PoolMapping::find_kind(bool is_device) {
@@ -275,18 +291,26 @@ void PoolMapping::note(const std::shared_ptr<PoolMapping>& self, uint64_t offset
   get_pending(self, id_).add(*this, {align_down(offset, kBlockSize), align_up(offset + size, kBlockSize)});
 }
 
-void PoolMapping::note_loss(const std::shared_ptr<PoolMapping>& self) { get_pending(self, id_).has_failed = true; }
+void PoolMapping::note_loss(const std::shared_ptr<PoolMapping>& self) { get_pending(self, id_).has_loss = true; }
+
+bool PoolMapping::failed_by_loss() const {
+  const Pending* const pending = find_pending(id_);
+  return pending != nullptr && pending->last_by_loss;
+}
 
 Status PoolMapping::drain(const std::shared_ptr<PoolMapping>& self) {
   if (granularity_ != Granularity::kPage) drain_();
   // A thread with no list has, with page granularity, stored nothing; else it has met no loss.
-  if (!needs_msync_ && self->fault_log_->count() == 0) return {};
+  if (!needs_msync_ && self->fault_log_->lost_pages() == 0) return {};
   Pending* pending = find_pending(id_);
   if (pending == nullptr) return {};
   pending->sync(*this);
   const bool has_failed = pending->has_failed;
+  const bool has_loss = pending->has_loss;
   pending->has_failed = false;
-  if (has_failed) return Error::kIo;
+  pending->has_loss = false;
+  pending->last_by_loss = has_loss && !has_failed;
+  if (has_failed || has_loss) return Error::kIo;
   return {};
 }
 
@@ -296,9 +320,16 @@ bool PoolMapping::sync(uint64_t offset, uint64_t size) {
   return ::msync(base_ + begin, align_up(offset + size, kBlockSize) - begin, MS_SYNC) == 0;
 }
 
-Status PoolMapping::deep_flush(uint64_t offset, uint64_t size) {
+/// With pages lost in the range the rest is flushed all the same.
+Status PoolMapping::deep_flush(const std::shared_ptr<PoolMapping>& self, uint64_t offset, uint64_t size) {
+  const Status flushed = flush_deeply(offset, size);
+  if (!fault_log_->is_lost(offset, size)) return flushed;
+  get_pending(self, id_).last_by_loss = flushed.has_value();
+  return Error::kIo;
+}
+
+Status PoolMapping::flush_deeply(uint64_t offset, uint64_t size) {
   if (size == 0) return {};
-  if (fault_log_->is_lost(offset, size)) return Error::kIo;
   if (granularity_ == Granularity::kPage) {
     if (!sync(offset, size)) return Error::kIo;
     return {};

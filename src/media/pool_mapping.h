@@ -61,7 +61,9 @@ class PoolMapping {
   void zero_nt(uint64_t offset, uint64_t size);
   void flush(uint64_t offset, uint64_t size);
   [[nodiscard]] Status drain(const std::shared_ptr<PoolMapping>& self);
-  [[nodiscard]] Status deep_flush(uint64_t offset, uint64_t size);
+  /// This thread's last drain failed, and only by note_loss().
+  [[nodiscard]] bool failed_by_loss() const;
+  [[nodiscard]] Status deep_flush(const std::shared_ptr<PoolMapping>& self, uint64_t offset, uint64_t size);
 
   /// Page granularity: adds a range to what this thread has to msync.
   void note(const std::shared_ptr<PoolMapping>& self, uint64_t offset, uint64_t size);
@@ -73,9 +75,11 @@ class PoolMapping {
 
  private:
   PoolMapping() = default;
+  [[nodiscard]] Status flush_deeply(uint64_t offset, uint64_t size);
   [[nodiscard]] Status map_source(pmem2_source* source, const std::string& path, bool is_writable,
                                   std::string* why);
   void find_kind(bool is_device);
+  void note_bad_blocks(pmem2_source* source);
 
   FileDescriptor fd_;
   pmem2_map* map_ = nullptr;

@@ -221,7 +221,7 @@ Status PoolMedium::drain() {
 
 Status PoolMedium::deep_flush(uint64_t offset, uint64_t size) {
   UDAX_ASSERT(!read_only() && offset <= this->size() && size <= this->size() - offset);
-  return impl_->mapping->deep_flush(offset, size);
+  return impl_->mapping->deep_flush(impl_->mapping, offset, size);
 }
 
 uint64_t PoolMedium::faults() const { return impl_->mapping->fault_log().count(); }
@@ -229,6 +229,10 @@ uint64_t PoolMedium::faults() const { return impl_->mapping->fault_log().count()
 bool PoolMedium::is_lost(uint64_t offset, uint64_t size) const {
   return impl_->mapping->fault_log().is_lost(offset, size);
 }
+
+bool PoolMedium::failed_by_loss() const { return impl_->mapping->failed_by_loss(); }
+uint64_t PoolMedium::lost_pages() const { return impl_->mapping->fault_log().lost_pages(); }
+std::vector<LostRange> PoolMedium::lost_ranges() const { return impl_->mapping->fault_log().lost_ranges(); }
 
 Counters PoolMedium::counters() const {
   Counters c = impl_->counters.sum();

@@ -53,7 +53,11 @@ class PoolMedium final : public Medium {
   [[nodiscard]] Status drain() override;
   [[nodiscard]] Status deep_flush(uint64_t offset, uint64_t size) override;
   [[nodiscard]] uint64_t faults() const override;
+  using Medium::is_lost;
   [[nodiscard]] bool is_lost(uint64_t offset, uint64_t size) const override;
+  [[nodiscard]] bool failed_by_loss() const override;
+  [[nodiscard]] uint64_t lost_pages() const override;
+  [[nodiscard]] std::vector<LostRange> lost_ranges() const override;
   [[nodiscard]] Counters counters() const override;
   [[nodiscard]] int fd() const override;
 

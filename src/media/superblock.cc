@@ -94,6 +94,7 @@ Geometry to_geometry(const format::Superblock& sb) {
 /// The replica at `block`, if there is one that says that it belongs there.
 bool read_replica(const Medium& medium, uint64_t block, format::Superblock* out) {
   if (block == 0 || block >= medium.block_count()) return false;
+  if (medium.is_lost(offset_of(DeviceBlock(block)), kBlockSize)) return false;
   std::memcpy(out, medium.block(DeviceBlock(block)), sizeof *out);
   return has_magic(*out) && is_sealed(*out) && out->block_count.get() == block + 1;
 }
@@ -141,11 +142,14 @@ Result<Geometry> check_superblock(const format::Superblock& sb, uint64_t medium_
 
 Result<LoadedSuperblock> load_superblock(const Medium& medium, std::string* why) {
   if (medium.block_count() == 0) return say(why, Error::kNotAPool, "the medium is empty");
-  LoadedSuperblock loaded;
-  std::memcpy(&loaded.raw, medium.block(format::kSuperblockBlock), sizeof loaded.raw);
+  LoadedSuperblock loaded{};
+  const bool is_lost = medium.probe(offset_of(format::kSuperblockBlock), kBlockSize);
+  if (!is_lost) std::memcpy(&loaded.raw, medium.block(format::kSuperblockBlock), sizeof loaded.raw);
   if (!has_magic(loaded.raw) || !is_sealed(loaded.raw)) {
     format::Superblock replica;
     if (!find_replica(medium, loaded.raw, &replica)) {
+      if (is_lost)
+        return say(why, Error::kIo, "the superblock is lost to a media error, and no replica of it was found");
       if (!has_magic(loaded.raw)) {
         return check_superblock(loaded.raw, medium.block_count(), why).error();
       }

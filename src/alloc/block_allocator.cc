@@ -42,6 +42,7 @@ SpaceStats BlockAllocator::stats() const {
   s.blocks_pending = impl_->pending.blocks();
   s.blocks_free = std::min(impl_->table.account().available() + s.blocks_pending, s.blocks_total);
   s.blocks_available = s.blocks_free > g.reserved_blocks ? s.blocks_free - g.reserved_blocks : 0;
+  s.blocks_left_out = impl_->table.left_out();
   s.huge_free = impl_->table.whole_regions();
   s.groups_loaded = impl_->table.loaded();
   return s;

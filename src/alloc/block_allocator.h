@@ -54,6 +54,7 @@ struct SpaceStats {
   uint64_t blocks_free = 0;       // reserve and pending included
   uint64_t blocks_available = 0;  // to ordinary requests
   uint64_t blocks_pending = 0;    // freed, not yet reusable
+  uint64_t blocks_left_out = 0;   // free, but lost to media errors; as many as have been come across
   uint64_t huge_free = 0;         // whole aligned 2 MiB runs in the groups looked at so far
   uint64_t groups_loaded = 0;
 };

@@ -238,6 +238,10 @@ Status BlockTx::Part::edit_group(journal::Tx& tx, uint64_t group, std::span<cons
   GroupDesc desc;
   std::memcpy(&desc, *desc_image, sizeof desc);
   const uint64_t bitmap = offset_of(geometry.bitmap_block(group));
+  if (tx.meta().is_lost(bitmap, kBlockSize)) {
+    impl().table.give_up(group, "group bitmap, lost to a media error");
+    return Error::kIo;
+  }
   const bool fresh = (desc.flags.get() & format::kGroupUninit) != 0;
   UDAX_TRY(std::byte* const image,
            fresh ? tx.reset_unit(bitmap, format::Unit::kRaw) : tx.edit_unit(bitmap, format::Unit::kRaw));

@@ -47,6 +47,7 @@ Span GroupTable::span_of(DeviceRun run) const {
 // What the descriptor on the medium says. False: it is not one, or cannot be true.
 bool GroupTable::read_descriptor(uint64_t index, uint32_t& free) const {
   GroupDesc desc;
+  if (meta_.is_lost(geometry_.desc_offset(index), sizeof desc)) return false;
   std::memcpy(&desc, meta_.medium().at(geometry_.desc_offset(index)), sizeof desc);
   const bool is_sealed = format::is_sealed(meta_.seed(), format::Unit::kGroupDesc, &desc);
   if ((!is_sealed && !UDAX_KNOB("alloc.skip_descriptor_checksum")) || desc.group.get() != index) return false;
@@ -92,6 +93,7 @@ bool GroupTable::read_bitmap(uint64_t index, GroupBitmap& out) const {
   if (!read_descriptor(index, free)) return false;
   const auto* desc = meta_.medium().as<GroupDesc>(geometry_.desc_offset(index));
   if ((desc->flags.get() & format::kGroupUninit) != 0) return true;
+  if (meta_.is_lost(offset_of(geometry_.bitmap_block(index)), kBlockSize)) return false;
   const std::byte* image = meta_.medium().block(geometry_.bitmap_block(index));
   const bool is_sound = format::bitmap_checksum(meta_.seed(), image) == desc->bitmap_checksum.get();
   if (!is_sound && !UDAX_KNOB("alloc.skip_bitmap_checksum")) return false;
@@ -261,6 +263,11 @@ Result<Taken> GroupTable::take(uint64_t index, const Query& query) {
     return why;
   }
   Span span = search(group, query);
+  while (span.count > 0 &&
+         meta_.is_lost(offset_of(DeviceBlock(index * kGroupBlocks + span.start)), span.count * kBlockSize)) {
+    leave_out(index, group, span);
+    span = search(group, query);
+  }
   if (span.count < query.accept || span.count == 0) {
     group.lock.unlock();
     return Taken{{}, span.count};
@@ -283,6 +290,25 @@ Result<Taken> GroupTable::take(uint64_t index, const Query& query) {
   return Taken{{DeviceBlock(index * kGroupBlocks + span.start), span.count}, span.count};
 }
 
+/// Takes the lost blocks of a free span out of use. On the medium they stay free: the medium knows better than we do for
+/// how long they are bad.
+void GroupTable::leave_out(uint64_t index, Group& group, Span span) {
+  Detail& detail = *group.detail;
+  uint32_t lost = 0;
+  for (uint32_t bit = span.start; bit < span.start + span.count; ++bit) {
+    if (!meta_.is_lost(offset_of(DeviceBlock(index * kGroupBlocks + bit)), kBlockSize)) continue;
+    detail.bitmap.set({bit, 1});
+    ++lost;
+  }
+  detail.held += lost;
+  set_whole(group, static_cast<uint32_t>(std::popcount(detail.bitmap.whole())));
+  group.broken_longest = kRegionBlocks;
+  group.free.fetch_sub(lost, std::memory_order_relaxed);
+  account_.write_off(lost);
+  left_out_.fetch_add(lost, std::memory_order_relaxed);
+  refresh(index, group);
+}
+
 void GroupTable::keep(DeviceRun run) noexcept { unhold(run.start.value / kGroupBlocks, run.count); }
 
 void GroupTable::release(DeviceRun run) noexcept {
@@ -301,6 +327,8 @@ void GroupTable::release(DeviceRun run) noexcept {
   refresh(index, group);
   // With the lock held: a give_up() that comes now must find in the account what it writes off.
   account_.give(run.count);
+  if (meta_.is_lost(offset_of(run.start), run.count * kBlockSize)) [[unlikely]]
+    leave_out(index, group, span_of(run));
 }
 
 Status GroupTable::hold(uint64_t index, uint64_t blocks) {

@@ -4,8 +4,10 @@
 //
 // A group's bitmap is loaded on first use, checked against its descriptor, and dropped again when many are loaded
 // and nothing depends on it. What depends on it is counted in Detail::held: blocks that a transaction has
-// reserved, that one being committed frees, and that are freed but pending; for all of these the bits in memory
+// reserved, that one being committed frees, that are freed but pending, and that are lost; for all of these the bits in memory
 // differ, or are about to differ, from those on the medium.
+//
+// A free block that is lost to a media error is not handed out: its bit is set in memory, and held.
 //
 // A group whose descriptor or bitmap fails a check is broken: it counts as full, nothing in it is handed out or
 // taken back, and fsck mends it. The others go on.
@@ -109,6 +111,8 @@ class GroupTable {
   [[nodiscard]] const GroupSet& with_whole() const { return with_whole_; }
   [[nodiscard]] const GroupSet& with_broken() const { return with_broken_; }
   [[nodiscard]] uint64_t whole_regions() const { return whole_regions_.load(std::memory_order_relaxed); }
+  /// Free blocks that are not handed out, since they are lost to media errors: as many as have been come across.
+  [[nodiscard]] uint64_t left_out() const { return left_out_.load(std::memory_order_relaxed); }
   [[nodiscard]] uint64_t loaded() const { return loaded_count_.load(std::memory_order_relaxed); }
   /// True when more bitmaps are loaded than there should be, for pending frees hold them.
   [[nodiscard]] bool crowded() const { return loaded() > 2 * kLoadedMax; }
@@ -149,6 +153,7 @@ class GroupTable {
   [[nodiscard]] Span search(Group& group, const Query& query) UDAX_REQUIRES(group.lock);
   [[nodiscard]] Span search_broken(Group& group, const Query& query) UDAX_REQUIRES(group.lock);
   void refresh(uint64_t index, Group& group) UDAX_REQUIRES(group.lock);
+  void leave_out(uint64_t index, Group& group, Span span) UDAX_REQUIRES(group.lock);
   void set_whole(Group& group, uint32_t whole) UDAX_REQUIRES(group.lock);
   [[nodiscard]] Span span_of(DeviceRun run) const;
 
@@ -163,6 +168,7 @@ class GroupTable {
   GroupSet with_broken_;
   std::atomic<uint64_t> whole_regions_{0};  // in groups of which it is known
   std::atomic<uint64_t> loaded_count_{0};
+  std::atomic<uint64_t> left_out_{0};
   Mutex cache_mutex_;
   std::vector<uint64_t> loaded_ UDAX_GUARDED_BY(cache_mutex_);  // groups
   size_t clock_hand_ UDAX_GUARDED_BY(cache_mutex_) = 0;

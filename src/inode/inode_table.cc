@@ -52,8 +52,11 @@ InodeTable::~InodeTable() = default;
 
 // --- Loading ---------------------------------------------------------------------------------------------------------
 
-Status InodeTable::load() try {
+Status InodeTable::load(bool skips_orphans) try {
   const journal::MetaStore& meta = impl_->meta;
+  if (meta.medium().probe(offset_of(format::kRootBlock), kBlockSize)) {
+    return meta.lost("the inode table's root", format::kRootBlock.value);
+  }
   const auto* root = meta.medium().as<format::RootBlock>(offset_of(format::kRootBlock));
   const format::Inode& file = root->inode_file;
   if (!format::is_sealed(meta.seed(), Unit::kInode, &file) && !UDAX_KNOB("inode.skip_root_checksum")) {
@@ -67,13 +70,13 @@ Status InodeTable::load() try {
     const LockGuard map(impl_->map_lock);
     impl_->inode_file = file;
   }
-  for (ShardState& s : impl_->shards) UDAX_CHECK(impl_->load_shard(s, root->shard[s.index]));
+  for (ShardState& s : impl_->shards) UDAX_CHECK(impl_->load_shard(s, root->shard[s.index], skips_orphans));
   return {};
 } catch (const std::bad_alloc&) {
   return Error::kNoMemory;
 }
 
-Status InodeTable::Impl::load_shard(ShardState& s, const format::InodeShard& line) {
+Status InodeTable::Impl::load_shard(ShardState& s, const format::InodeShard& line, bool skips_orphans) {
   const uint64_t where = shard_offset_of(s.index);
   if (!format::is_sealed(meta.seed(), Unit::kShard, &line) && !UDAX_KNOB("inode.skip_shard_checksum")) {
     return meta.corrupted("a line of the inode table has a wrong checksum", where);
@@ -91,7 +94,8 @@ Status InodeTable::Impl::load_shard(ShardState& s, const format::InodeShard& lin
   const Status orphans_read = load_orphans(s, DeviceBlock(line.orphan_block));
   if (!orphans_read) {
     // They matter only to one who may remove them.
-    if (!meta.medium().read_only() || orphans_read.error() != Error::kCorrupted) return orphans_read;
+    const bool unreadable = orphans_read.error() == Error::kCorrupted || orphans_read.error() == Error::kIo;
+    if (!(skips_orphans || meta.medium().read_only()) || !unreadable) return orphans_read;
     log::warning("orphans of inode shard {} cannot be read; run fsck.udaxfs", s.index);
   }
   look_at_head(s, head);
@@ -181,6 +185,7 @@ Result<uint64_t> InodeTable::Impl::locate(Ino ino, format::Inode* copy) {
 
 Result<uint64_t> InodeTable::Impl::check_slot(const ShardState& /*s*/, DeviceBlock block, Ino ino,
                                               format::Inode* copy) const {
+  if (meta.medium().probe(offset_of(block), kBlockSize)) return meta.lost("an inode chunk", offset_of(block));
   const auto* header = meta.medium().as<format::ChunkHeader>(offset_of(block));
   if (!format::is_sealed(meta.seed(), Unit::kChunk, header) && !UDAX_KNOB("inode.skip_chunk_checksum")) {
     return meta.corrupted("an inode chunk's header has a wrong checksum", offset_of(block));

@@ -40,8 +40,9 @@ class InodeTable {
   InodeTable(const InodeTable&) = delete;
   InodeTable& operator=(const InodeTable&) = delete;
 
-  /// Reads the root block and checks it. kCorrupted.
-  [[nodiscard]] Status load();
+  /// Reads the root block and checks it. kCorrupted; kIo: it was lost to a media error. `skips_orphans`: lists of
+  /// orphans that cannot be read do not matter, since nothing will be changed.
+  [[nodiscard]] Status load(bool skips_orphans = false);
 
   /// Offset on the medium of the slot of `ino`. kNotFound: no such chunk, slot 0, or not in use. kCorrupted.
   [[nodiscard]] Result<uint64_t> find_slot(Ino ino) const;

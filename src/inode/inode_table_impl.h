@@ -110,7 +110,7 @@ struct InodeTable::Impl {
 
   [[nodiscard]] ShardState& shard(Ino ino) { return shards.at(shard_of_chunk(chunk_of(ino))); }
 
-  [[nodiscard]] Status load_shard(ShardState& s, const format::InodeShard& line);
+  [[nodiscard]] Status load_shard(ShardState& s, const format::InodeShard& line, bool skips_orphans);
   [[nodiscard]] Status load_orphans(ShardState& s, DeviceBlock head);
   void look_at_head(ShardState& s, uint64_t partial_head);
 

@@ -33,7 +33,8 @@ Result<Lsn> Journal::append(std::span<const std::byte> ops, uint32_t op_count) {
   if (UDAX_KNOB("journal.written_before_drain")) mark_written(record);
   if (!UDAX_KNOB("journal.skip_record_drain")) {
     if (!meta_.medium().drain()) {
-      fail("a record could not be made durable");
+      fail(meta_.medium().failed_by_loss() ? "a part of its ring is lost to a media error"
+                                           : "a record could not be made durable");
       return Error::kIo;
     }
   }
@@ -240,7 +241,8 @@ Status Journal::write_slot_locked(uint32_t state, uint64_t tail) {
   meta_.medium().store(place, &slot, sizeof slot);
   if (!UDAX_KNOB("journal.skip_slot_flush")) meta_.medium().flush(place, sizeof slot);
   if (!UDAX_KNOB("journal.skip_slot_drain") && !meta_.medium().drain()) {
-    fail("the control block could not be made durable");
+    fail(meta_.medium().failed_by_loss() ? "its control block is lost to a media error"
+                                         : "the control block could not be made durable");
     return Error::kIo;
   }
   slot_ = other;

@@ -70,7 +70,8 @@ class Journal {
 
   /// Reads the control block, replays what is there, starts a new epoch and marks the journal live. Idempotent:
   /// a crash in it changes nothing of the outcome. On a read-only medium, or with `read_only`: kReadOnly if records
-  /// wait for replay, else nothing is written. kCorrupted: no valid control slot.
+  /// wait for replay, else nothing is written. kCorrupted: no valid control slot. kIo: the medium failed; if only pages
+  /// that are lost are to blame, the rest may be read, but what waits in the ring may be in place only in part.
   [[nodiscard]] Result<ReplayResult> recover(bool read_only = false);
 
   /// Marks the journal clean. REQUIRES: no transaction in flight.
@@ -137,6 +138,7 @@ class Journal {
   [[nodiscard]] Result<ControlState> read_control() const;
   [[nodiscard]] Result<uint64_t> load_record(Scan& scan, uint64_t position) const;
   [[nodiscard]] Status walk(Scan& scan, bool apply);
+  [[nodiscard]] Status drain_replayed(Scan& scan);
   void apply_record(const Scan& scan, uint64_t length);
   void start_locked(const ControlState& control, uint64_t end) UDAX_REQUIRES(tail_mutex_);
 

@@ -84,6 +84,17 @@ void MetaStore::forget(DeviceBlock b) const {
 
 Result<const std::byte*> MetaStore::read(DeviceBlock b, format::BlockKind kind, uint64_t owner) const {
   if (!geometry_.is_data(b, 1)) return corrupted("a metadata block number out of bounds", b.value);
+  // Asked before, since touching a lost page may take its neighbours along; and afterwards, since it may be the
+  // reading that finds it out.
+  if (is_lost(offset_of(b), kBlockSize)) [[unlikely]]
+    return lost("a metadata block", b.value);
+  const Result<const std::byte*> image = read_checked(b, kind, owner);
+  if (is_lost(offset_of(b), kBlockSize)) [[unlikely]]
+    return lost("a metadata block", b.value);
+  return image;
+}
+
+Result<const std::byte*> MetaStore::read_checked(DeviceBlock b, format::BlockKind kind, uint64_t owner) const {
   const std::byte* image = medium_.block(b);
   const auto* header = reinterpret_cast<const format::BlockHeader*>(image);
   if (header->magic != format::kBlockMagic || header->block != b.value) {
@@ -100,6 +111,11 @@ Result<const std::byte*> MetaStore::read(DeviceBlock b, format::BlockKind kind, 
   }
   trust(b);
   return image;
+}
+
+Error MetaStore::lost(const char* what, uint64_t where) const {
+  if (may_log()) log::error("{} was lost to a media error (at {})", what, where);
+  return Error::kIo;
 }
 
 Error MetaStore::corrupted(const char* what, uint64_t where) const {

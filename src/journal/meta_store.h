@@ -34,8 +34,14 @@ class MetaStore {
   [[nodiscard]] uint32_t seed() const { return geometry_.checksum_seed; }
 
   /// The block at `b` as it is on the medium. kCorrupted: `b` is not where a metadata block may be, or the block
-  /// is not a sealed one of `kind` and `owner` that knows its place. Counted and logged (rate-limited).
+  /// is not a sealed one of `kind` and `owner` that knows its place. kIo: it was lost to a media error. Both are logged
+  /// (rate-limited), the first is counted.
   [[nodiscard]] Result<const std::byte*> read(DeviceBlock b, format::BlockKind kind, uint64_t owner) const;
+
+  /// Whether bytes of the medium are lost to a media error; see Medium::is_lost().
+  [[nodiscard]] bool is_lost(uint64_t offset, uint64_t size) const { return medium_.is_lost(offset, size); }
+  /// Logs (rate-limited) that something is; gives kIo for returning.
+  Error lost(const char* what, uint64_t where) const;
 
   /// Forgets that `b` was checked. To be called when a metadata block is freed.
   void forget(DeviceBlock b) const;
@@ -49,6 +55,7 @@ class MetaStore {
 
  private:
   struct GroupBits;
+  [[nodiscard]] Result<const std::byte*> read_checked(DeviceBlock b, format::BlockKind kind, uint64_t owner) const;
   std::atomic<GroupBits*>& slot(DeviceBlock b) const;
   media::Medium& medium_;
   const media::Geometry geometry_;

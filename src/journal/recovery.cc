@@ -56,11 +56,16 @@ struct Journal::Scan {
   uint64_t epoch = 0;
   uint64_t end = 0;  // behind the last whole record
   uint64_t records = 0;
-  std::vector<std::byte> bytes;  // the record at hand
+  bool expects_records = false;   // the pool was not closed
+  bool is_lost_in_place = false;  // something was replayed to a lost page
+  std::vector<std::byte> bytes;   // the record at hand
 };
 
 Result<Journal::ControlState> Journal::read_control() const {
   format::JournalControl control;
+  if (meta_.medium().probe(offset_of(format::kJournalControlBlock), kBlockSize)) {
+    return meta_.lost("the journal's control block", format::kJournalControlBlock.value);
+  }
   std::memcpy(&control, meta_.medium().block(format::kJournalControlBlock), sizeof control);
   const bool a = is_valid(control.slot_a, meta_.seed());
   const bool b = is_valid(control.slot_b, meta_.seed());
@@ -78,6 +83,14 @@ Result<uint64_t> Journal::load_record(Scan& scan, uint64_t position) const {
   if (room < sizeof(format::RecordHeader)) return uint64_t{0};
   const uint64_t at = position % ring_bytes_;
   format::RecordHeader header;
+  const auto is_lost = [&](uint64_t from, uint64_t size) {
+    return meta_.medium().probe(ring_offset_ + from, size);
+  };
+  if (is_lost(at, sizeof header)) {
+    // No end of the records: any number of them may have stood there and behind it.
+    if (scan.expects_records) return meta_.lost("a part of the journal", position);
+    return uint64_t{0};
+  }
   std::memcpy(&header, meta_.medium().at(ring_offset_ + at), sizeof header);
   const uint64_t length = header.length;
   if (header.magic != format::kRecordMagic) return uint64_t{0};
@@ -87,6 +100,9 @@ Result<uint64_t> Journal::load_record(Scan& scan, uint64_t position) const {
     return uint64_t{0};
   }
   const uint64_t before_wrap = std::min(length, ring_bytes_ - at);
+  if (is_lost(at, before_wrap) || (before_wrap < length && is_lost(0, length - before_wrap))) {
+    return meta_.lost("a part of the journal", position);
+  }
   std::memcpy(scan.bytes.data(), meta_.medium().at(ring_offset_ + at), before_wrap);
   if (before_wrap < length) {
     std::memcpy(scan.bytes.data() + before_wrap, meta_.medium().at(ring_offset_), length - before_wrap);
@@ -112,9 +128,16 @@ void Journal::apply_record(const Scan& scan, uint64_t length) {
   });
 }
 
+/// A loss does not keep the other changes from being replayed: it is told at the end.
+Status Journal::drain_replayed(Scan& scan) {
+  if (meta_.medium().drain()) return {};
+  if (!meta_.medium().failed_by_loss()) return Error::kIo;
+  scan.is_lost_in_place = true;
+  return {};
+}
+
 /// Goes over the records from the tail: checks them all, or (a second time) applies them.
 Status Journal::walk(Scan& scan, bool apply) {
-  media::Medium& medium = meta_.medium();
   uint64_t position = scan.tail;
   uint64_t undrained = 0;
   scan.records = 0;
@@ -125,7 +148,7 @@ Status Journal::walk(Scan& scan, bool apply) {
       apply_record(scan, length);
       undrained += length;
       if (undrained >= kDrainEvery_bytes) {
-        UDAX_CHECK(medium.drain());
+        UDAX_CHECK(drain_replayed(scan));
         undrained = 0;
       }
       UDAX_SYNC_POINT("journal.recover.record_applied");
@@ -135,7 +158,7 @@ Status Journal::walk(Scan& scan, bool apply) {
     if (UDAX_KNOB("journal.replay_one")) break;
   }
   scan.end = position;
-  if (apply && !UDAX_KNOB("journal.replay_skip_drain")) UDAX_CHECK(medium.drain());
+  if (apply && !UDAX_KNOB("journal.replay_skip_drain")) UDAX_CHECK(drain_replayed(scan));
   return {};
 }
 
@@ -160,6 +183,7 @@ Result<ReplayResult> Journal::recover(bool read_only) {
   Scan scan;
   scan.tail = control.slot.tail;
   scan.epoch = control.slot.epoch;
+  scan.expects_records = control.slot.state == format::kJournalLive;
   try {
     scan.bytes.resize(record::kLengthMax);
   } catch (const std::bad_alloc&) {
@@ -187,6 +211,8 @@ Result<ReplayResult> Journal::recover(bool read_only) {
     }
     UDAX_CHECK(walk(scan, true));
     if (scan.end - scan.tail != result.bytes) return Error::kIo;  // the medium does not read the same twice
+    // The records stay: they may be all that is left of what they change.
+    if (scan.is_lost_in_place) return meta_.lost("metadata that waits for replay", 0);
   }
   start_locked(control, scan.end);
   UDAX_SYNC_POINT("journal.recover.replayed");

@@ -90,8 +90,13 @@ Result<Tx::Found> Tx::find_unit(uint64_t offset, Unit unit, uint32_t size) const
 
 /// The unit on the medium, if sealed.
 Result<const std::byte*> Tx::check_unit(uint64_t offset, Unit unit, uint32_t size) const {
+  if (meta().is_lost(offset, size)) [[unlikely]]
+    return meta().lost("a metadata unit", offset);
   const std::byte* image = meta().medium().at(offset);
-  if (format::is_sealed(meta().seed(), unit, image) || UDAX_KNOB("journal.skip_unit_checksum")) return image;
+  const bool is_sealed = format::is_sealed(meta().seed(), unit, image);
+  if (meta().is_lost(offset, size)) [[unlikely]]
+    return meta().lost("a metadata unit", offset);
+  if (is_sealed || UDAX_KNOB("journal.skip_unit_checksum")) return image;
   // A slot that was never used: its chunk began as zeroes.
   const auto is_zero = [](std::byte b) { return b == std::byte{0}; };
   if (unit == Unit::kInode && std::all_of(image, image + size, is_zero)) return image;
@@ -306,7 +311,8 @@ Result<Lsn> Tx::commit_prepared() {
     // The record is committed: replay will do what could not be made durable here, and every reader of the mapping
     // sees it already. So this transaction has happened. But it must not count as applied: the tail must never
     // pass it.
-    journal_.fail("a committed record could not be made durable in place");
+    journal_.fail(meta().medium().failed_by_loss() ? "metadata that was changed is lost to a media error"
+                                                   : "a committed record could not be made durable in place");
   }
   return lsn;
 }
@@ -361,7 +367,8 @@ Status Tx::write_fresh() {
   }
   if (!undrained || UDAX_KNOB("journal.skip_fresh_drain")) return {};
   if (meta().medium().drain()) return {};
-  journal_.fail("new blocks or data could not be made durable");
+  // Nothing points at what was stored to lost pages; the rest is durable.
+  if (!meta().medium().failed_by_loss()) journal_.fail("new blocks or data could not be made durable");
   return Error::kIo;
 }
 

@@ -32,7 +32,11 @@ Status read_page(const Ops& ops, inode::Inode& inode, FileBlock at, mapping::Pag
   const uint64_t start = at.value << kBlockShift;
   const uint64_t size = inode.image().size;
   const uint64_t valid = m.is_data() && size > start ? std::min<uint64_t>(size - start, kBlockSize) : 0;
-  if (valid > 0) std::memcpy(page.data(), ops.medium().block(m.device), valid);
+  if (valid > 0) {
+    if (ops.medium().probe(offset_of(m.device), valid))
+      return ops.meta().lost("a part of a file", inode.ino().value);
+    std::memcpy(page.data(), ops.medium().block(m.device), valid);
+  }
   std::memset(page.data() + valid, 0, kBlockSize - valid);
   return {};
 }
@@ -91,7 +95,7 @@ Status Filesystem::fill(OpenFile& file, uint64_t offset, uint64_t size, const Re
       const mapping::AddressSpace* const space = inode.space();
       if (space == nullptr || !space->copies.all_fresh(from, to)) return false;
     }
-    UDAX_CHECK(ops.read_held(inode, offset, size, sink));
+    UDAX_CHECK(ops.read_held(inode, offset, size, sink, true));
     return true;
   };
   UDAX_TRY(const bool done, read_shared());
@@ -100,7 +104,7 @@ Status Filesystem::fill(OpenFile& file, uint64_t offset, uint64_t size, const Re
     UDAX_TRY(mapping::AddressSpace* const space, inode.make_space());
     UDAX_CHECK(space->copies.hand_out(from, to));
     dax::count(dax_->counters().pages_filled, to - from);
-    UDAX_CHECK(ops.read_held(inode, offset, size, sink));
+    UDAX_CHECK(ops.read_held(inode, offset, size, sink, true));
   }
   if ((file.flags() & O_NOATIME) == 0) ops.update_atime(inode);
   return {};

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
 // copy_file_range(2): copies within the pool, from mapped memory to mapped memory. Holes of the source stay holes
-// where the destination has none of its own bytes, and become zeroes elsewhere.
+// where the destination has none of its own bytes, and become zeroes elsewhere. The copy ends before a page of the
+// source that is lost to a media error.
 //
 // Locks: the source's rwsem shared and the destination's exclusive, by inode number; one and the same: exclusive.
 #include <algorithm>
@@ -65,8 +66,11 @@ Result<uint64_t> copy_piece(const Ops& ops, inode::Inode& from, uint64_t from_of
   UDAX_TRY(const extent::Mapping m, map_at(ops, from, from_offset, from_offset + size));
   const uint64_t n = std::min(size, (m.end().value << kBlockShift) - from_offset);
   if (!m.is_data()) return copy_hole(ops, to, to_offset, n);
-  const std::byte* source = ops.medium().at(offset_of(m.device) + (from_offset & (kBlockSize - 1)));
-  return ops.write_exclusive(to, to_offset, {source, n}, true);
+  const uint64_t place = offset_of(m.device) + (from_offset & (kBlockSize - 1));
+  uint64_t sound = n;
+  if (ops.medium().probe(place, n)) sound = ops.medium().sound_bytes(place, n);
+  if (sound == 0) return ops.meta().lost("a part of a file", from.ino().value);
+  return ops.write_exclusive(to, to_offset, {ops.medium().at(place), sound}, true);
 } catch (const std::bad_alloc&) {
   return Error::kNoMemory;
 }

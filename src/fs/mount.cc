@@ -59,6 +59,18 @@ Result<std::unique_ptr<Filesystem>> Filesystem::mount(std::shared_ptr<media::Med
   fs->meta_ = std::make_unique<journal::MetaStore>(*fs->medium_, super.geometry);
   fs->journal_ = std::make_unique<journal::Journal>(*fs->meta_);
   auto replay = fs->journal_->recover(fs->read_only());
+  const auto degrade = [&fs](const char* what) {
+    log::error("{}: mounted read-only; copy the files, and see fsck.udaxfs(8)", what);
+    fs->options_.read_only = true;
+  };
+  const DeviceBlock ring = super.geometry.journal_start;
+  if (!replay && replay.error() == Error::kIo && fs->medium_->lost_pages() > 0) {
+    degrade("the journal, or metadata that its records change, is lost to a media error");
+    replay = journal::ReplayResult{};
+  } else if (replay && !fs->read_only() &&
+             fs->medium_->is_lost(offset_of(ring), super.geometry.journal_blocks * kBlockSize)) {
+    degrade("a part of the journal is lost to a media error");
+  }
   if (!replay) {
     reason = replay.error() == Error::kReadOnly
                  ? "the pool was not unmounted cleanly and is read-only here: mount it once read-write"
@@ -72,7 +84,13 @@ Result<std::unique_ptr<Filesystem>> Filesystem::mount(std::shared_ptr<media::Med
     return loaded.error();
   }
   fs->table_ = std::make_unique<inode::InodeTable>(*fs->allocator_);
-  if (const Status loaded = fs->table_->load(); !loaded) {
+  Status loaded = fs->table_->load();
+  if (!loaded && !fs->read_only() && (loaded.error() == Error::kCorrupted || loaded.error() == Error::kIo) &&
+      fs->table_->load(true)) {
+    degrade("a list of orphans cannot be read");
+    loaded = {};
+  }
+  if (!loaded) {
     reason = sentence(loaded.error(), "the inode table cannot be read");
     return loaded.error();
   }
@@ -106,12 +124,16 @@ Status Filesystem::unmount() {
   cache_->forget_all();
   if (read_only()) return {};
   const Status empty = table_->release_empty_chunks();
-  const Status synced = medium_->deep_flush(0, medium_->size());
+  const auto flush_all = [this]() -> Status {
+    const Status flushed = medium_->deep_flush(0, medium_->size());
+    return flushed || medium_->failed_by_loss() ? Status() : flushed;  // of losses those know who stored there
+  };
+  const Status synced = flush_all();
   const Status closed = journal_->close();
   UDAX_CHECK(empty);
   UDAX_CHECK(synced);
   UDAX_CHECK(closed);
-  return medium_->deep_flush(0, medium_->size());
+  return flush_all();
 }
 
 Status Filesystem::remember(Ino ino) {

@@ -163,6 +163,8 @@ struct Ops {
   /// Dax::writeback() of what is noted with note_stored().
   void store_data(uint64_t device_offset, const std::byte* data, uint64_t size) const;
   [[nodiscard]] Status settle() const;
+  /// Whether a page of what [offset, offset + size) maps is lost to a media error. REQUIRES: rwsem; not extent_lock.
+  [[nodiscard]] Result<bool> has_lost(inode::Inode& inode, uint64_t offset, uint64_t size) const;
   /// `size` bytes at `offset` were stored in place, to `device_offset`. REQUIRES: rwsem; not extent_lock.
   [[nodiscard]] Status note_stored(inode::Inode& inode, uint64_t offset, uint64_t device_offset,
                                    uint64_t size) const;
@@ -180,8 +182,9 @@ struct Ops {
   /// Whether who fills a page cache from it must be remembered: others access it directly. REQUIRES: rwsem.
   [[nodiscard]] bool tracks_copies(const inode::Inode& inode) const;
 
-  /// read() with rwsem held.
-  [[nodiscard]] Status read_held(inode::Inode& inode, uint64_t offset, uint64_t size, const ReadSink& sink) const;
+  /// read() with rwsem held. `is_whole`: kIo rather than a short read before a page that is lost.
+  [[nodiscard]] Status read_held(inode::Inode& inode, uint64_t offset, uint64_t size, const ReadSink& sink,
+                                 bool is_whole = false) const;
   void update_atime(inode::Inode& inode) const;
   /// Flag and mount option together. `of_children`: for a directory, what files made in it get.
   [[nodiscard]] bool effective_dax(const format::Inode& image, bool of_children = false) const;

@@ -2,7 +2,10 @@
 //
 // Reading, without a copy: the sink gets pieces that point into the pool.
 //
-// Holes and unwritten extents read as zeroes. Locks: rwsem and extent_lock shared until the sink has returned, so
+// Holes and unwritten extents read as zeroes. Pages lost to media errors are never shown: a read ends before the first
+// of them, and one that begins with it fails. What fills pages of a kernel's cache must be whole, and fails.
+//
+// Locks: rwsem and extent_lock shared until the sink has returned, so
 // the pieces stay what they are.
 #include <fcntl.h>
 
@@ -37,9 +40,11 @@ void add_piece(std::vector<iovec>& pieces, const std::byte* data, uint64_t size)
   }
 }
 
-Status gather(const Ops& ops, const format::Inode& image, uint64_t offset, uint64_t size,
-              std::vector<iovec>& pieces) {
+/// Gives the bytes gathered: fewer than `size` if a lost page follows.
+Result<uint64_t> gather(const Ops& ops, const format::Inode& image, uint64_t offset, uint64_t size,
+                        std::vector<iovec>& pieces) {
   const extent::Reader map(ops.meta(), image);
+  const uint64_t start = offset;
   const uint64_t end = offset + size;
   while (offset < end) {
     const FileBlock at(offset >> kBlockShift);
@@ -47,7 +52,10 @@ Status gather(const Ops& ops, const format::Inode& image, uint64_t offset, uint6
     const uint64_t run_end = std::min(end, m.end().value << kBlockShift);
     uint64_t n = run_end - offset;
     if (m.is_data()) {
-      add_piece(pieces, ops.medium().at(offset_of(m.device) + (offset - (at.value << kBlockShift))), n);
+      const uint64_t place = offset_of(m.device) + (offset - (at.value << kBlockShift));
+      const uint64_t sound = ops.medium().sound_bytes(place, n);
+      if (sound > 0) add_piece(pieces, ops.medium().at(place), sound);
+      if (sound < n) return offset + sound - start;
     } else {
       while (n > 0) {
         const uint64_t part = std::min(n, kZeroBytes);
@@ -58,7 +66,16 @@ Status gather(const Ops& ops, const format::Inode& image, uint64_t offset, uint6
     }
     offset = run_end;
   }
-  return {};
+  return size;
+}
+
+/// The pieces could not be delivered: what cannot be read of them is known to be lost from now on.
+void probe(const media::Medium& medium, const std::vector<iovec>& pieces) {
+  for (const iovec& piece : pieces) {
+    const auto* const data = static_cast<const std::byte*>(piece.iov_base);
+    if (data < medium.at(0) || data >= medium.at(0) + medium.size()) continue;
+    static_cast<void>(medium.probe(static_cast<uint64_t>(data - medium.at(0)), piece.iov_len));
+  }
 }
 
 bool atime_is_due(const format::Inode& image, AtimeMode mode, format::TimeStamp t) {
@@ -95,16 +112,20 @@ void Ops::update_atime(inode::Inode& inode) const {
   }
 }
 
-Status Ops::read_held(inode::Inode& inode, uint64_t offset, uint64_t size, const ReadSink& sink) const {
+Status Ops::read_held(inode::Inode& inode, uint64_t offset, uint64_t size, const ReadSink& sink,
+                      bool is_whole) const {
   const SharedLockGuard extents(inode.extent_lock);
   const format::Inode& image = inode.image();
   const uint64_t end = image.size;
   if (offset >= end || size == 0) return sink({}, 0);
   size = std::min(size, end - offset);
   std::vector<iovec>& pieces = scratch();
-  UDAX_CHECK(gather(*this, image, offset, size, pieces));
+  UDAX_TRY(const uint64_t sound, gather(*this, image, offset, size, pieces));
+  if (sound < size && (is_whole || sound == 0)) return meta().lost("a part of a file", inode.ino().value);
   UDAX_SYNC_POINT("fs.read.gathered");
-  return sink(pieces, size);
+  const Status delivered = sink(pieces, sound);
+  if (!delivered && delivered.error() == Error::kIo) probe(medium(), pieces);
+  return delivered;
 }
 
 Status Filesystem::read(OpenFile& file, uint64_t offset, uint64_t size, const ReadSink& sink) try {

@@ -25,7 +25,9 @@ Status Filesystem::fsync(OpenFile& file, bool /*data_only*/) {
 Status Filesystem::sync() {
   if (read_only()) return {};
   if (journal_->failed()) return Error::kIo;
-  return medium_->deep_flush(0, medium_->size());
+  // What lost pages were to hold has been told to those who stored it.
+  const Status flushed = medium_->deep_flush(0, medium_->size());
+  return flushed || medium_->failed_by_loss() ? Status() : flushed;
 }
 
 }  // namespace udax::fs

@@ -45,6 +45,8 @@ Status Ops::zero_partial(Change& change, const format::Inode& image, uint64_t fr
   format::Inode root = image;
   UDAX_TRY(const extent::Mapping m, extent::Editor(change.blocks(), root).lookup(at, 1));
   if (!m.is_data()) return {};
+  // The bytes that stay are gone.
+  if (medium().probe(offset_of(m.device), kBlockSize)) return meta().lost("a part of a file", image.ino);
   medium().zero_nt(offset_of(m.device) + (from & (kBlockSize - 1)), to - from);
   change.tx().tx().data_pending();
   return {};
@@ -68,11 +70,14 @@ Result<bool> overwrite_mapped(const Ops& ops, inode::Inode& inode, uint64_t offs
   // First all lookups, then the bytes: a write that turns out to need more starts over under the exclusive lock.
   const FileBlock first(offset >> kBlockShift);
   const FileBlock last(blocks_for(end));
+  const auto is_sound = [&ops](const extent::Mapping& run) {
+    return run.is_data() && !ops.medium().is_lost(offset_of(run.device), run.count * kBlockSize);
+  };
   UDAX_TRY(extent::Mapping m, map.lookup(first, last - first));
-  if (!m.is_data()) return false;
+  if (!is_sound(m)) return false;
   for (extent::Mapping next = m; next.end() < last;) {
     UDAX_TRY(next, map.lookup(next.end(), last - next.end()));
-    if (!next.is_data()) return false;
+    if (!is_sound(next)) return false;
   }
   for (uint64_t at = offset; at < end;) {
     const FileBlock block(at >> kBlockShift);
@@ -90,8 +95,17 @@ Result<bool> overwrite_mapped(const Ops& ops, inode::Inode& inode, uint64_t offs
 
 Result<bool> overwrite(const Ops& ops, inode::Inode& inode, uint64_t offset, std::span<const std::byte> data) {
   StoredPieces stored(ops, inode);
+  const uint64_t lost = ops.medium().lost_pages();
   UDAX_TRY(const bool done, overwrite_mapped(ops, inode, offset, data, stored));
   if (!done) return false;
+  if (ops.medium().lost_pages() != lost) {
+    // Perhaps under this write: then others are to take the place of the blocks that are gone.
+    UDAX_TRY(const bool is_hit, ops.has_lost(inode, offset, data.size()));
+    if (is_hit) {
+      if (!ops.medium().drain() && !ops.medium().failed_by_loss()) return Error::kIo;
+      return false;
+    }
+  }
   UDAX_CHECK(stored.note());
   UDAX_CHECK(ops.settle());
   return true;
@@ -122,6 +136,19 @@ bool has_copies(const inode::Inode& inode, uint64_t offset, uint64_t size) {
 }
 
 }  // namespace
+
+Result<bool> Ops::has_lost(inode::Inode& inode, uint64_t offset, uint64_t size) const {
+  if (medium().lost_pages() == 0) return false;
+  const SharedLockGuard extents(inode.extent_lock);
+  const extent::Reader map(meta(), inode.image());
+  const FileBlock end(blocks_for(offset + size));
+  for (FileBlock at(offset >> kBlockShift); at < end;) {
+    UDAX_TRY(const extent::Mapping m, map.lookup(at, end - at));
+    if (!m.is_hole() && medium().is_lost(offset_of(m.device), m.count * kBlockSize)) return true;
+    at = m.end();
+  }
+  return false;
+}
 
 Result<bool> Ops::try_overwrite(inode::Inode& inode, uint64_t offset, std::span<const std::byte> data) const {
   const format::Inode before = inode.snapshot();

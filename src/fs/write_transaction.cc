@@ -9,6 +9,8 @@
 //   that maps them and sets the size. A crash shows the old file or the new one, never what the blocks held.
 // - An unwritten extent is filled the same way before it is marked written.
 // - Growing past a block that is partly behind the old end zeroes that part first (zero_tail).
+// - Blocks lost to media errors are replaced like that in either mode by a write that leaves nothing of them to be seen;
+//   another fails.
 // - Overwritten bytes are durable when the call returns, unless the medium's granularity is a page: then they are noted
 //   as DIRTY entries, which fsync flushes (dax/writeback.cc).
 #include "fs/write_transaction.h"
@@ -52,6 +54,27 @@ void copy_blocks(media::Medium& medium, DeviceBlock device, DeviceBlock old, uin
   if (tail > end) medium.store_nt(to + end, medium.at(from + end), tail - end);
 }
 
+/// Of the blocks from `device` on, so many as are all lost to media errors, or all not.
+struct Alike {
+  uint64_t count = 0;
+  bool is_lost = false;
+};
+Alike alike(const media::Medium& medium, DeviceBlock device, uint64_t count) {
+  const auto is_lost = [&](uint64_t i) { return medium.is_lost(offset_of(device + i), kBlockSize); };
+  if (!medium.is_lost(offset_of(device), count * kBlockSize)) return {count, false};
+  uint64_t same = 1;
+  while (same < count && is_lost(same) == is_lost(0)) ++same;
+  return {same, is_lost(0)};
+}
+
+/// Bytes of a write of `size` at `offset`, from the start on, that leave nothing to be seen of the blocks that they touch.
+uint64_t covering(const format::Inode& image, uint64_t offset, uint64_t size) {
+  const uint64_t end = offset + size;
+  if (offset % kBlockSize != 0 && align_down(offset, kBlockSize) < image.size) return 0;
+  if (end % kBlockSize == 0 || end >= image.size) return size;
+  return align_down(end, kBlockSize) > offset ? align_down(end, kBlockSize) - offset : 0;
+}
+
 struct Step {
   const Ops& ops;
   Change& change;
@@ -72,9 +95,22 @@ Result<uint64_t> write_piece(Step& s, uint64_t offset, std::span<const std::byte
   UDAX_TRY(const extent::Mapping m, map.lookup(at, blocks));
   DeviceBlock device = m.device;
   uint64_t count = std::min(m.count, blocks);
+  bool is_lost = false;
+  if (!m.is_hole()) {
+    const Alike run = alike(s.ops.medium(), m.device, count);
+    count = run.count;
+    is_lost = run.is_lost;
+  }
+  if (is_lost && m.is_data()) {
+    const uint64_t most = std::min<uint64_t>(data.size(), count * kBlockSize - in_block);
+    const uint64_t whole = covering(s.image, offset, most);
+    if (whole == 0) return s.ops.meta().lost("a part of a file", s.image.ino);
+    data = data.first(whole);
+    count = blocks_for(in_block + whole);
+  }
   // Bytes that somebody can see are not touched: others take their place when all are there.
-  const bool replaces = m.is_data() && s.tearing == Tearing::kNever && offset < s.image.size;
-  if (m.is_hole() || replaces) {
+  const bool replaces = !is_lost && m.is_data() && s.tearing == Tearing::kNever && offset < s.image.size;
+  if (m.is_hole() || replaces || is_lost) {
     if (s.last_device == kNoBlock && at.value > 0) {
       UDAX_TRY(const extent::Mapping before, map.lookup(at - 1, 1));
       if (!before.is_hole()) s.last_device = before.device + 1;
@@ -88,9 +124,14 @@ Result<uint64_t> write_piece(Step& s, uint64_t offset, std::span<const std::byte
     count = run.count;
   }
   const uint64_t size = std::min<uint64_t>(data.size(), count * kBlockSize - in_block);
-  if (replaces) {
+  if (is_lost) {
+    fill_blocks(s.ops.medium(), at, device, offset, data.data(), size);
+    s.map_is_whole = false;
+    UDAX_CHECK(map.replace(at, {device, blocks_for(in_block + size)}, false));
+    s.map_is_whole = true;
+  } else if (replaces) {
     const bool is_partial = in_block != 0 || size % kBlockSize != 0;
-    if (is_partial && s.ops.medium().is_lost(offset_of(m.device), count * kBlockSize)) return Error::kIo;
+    if (is_partial && s.ops.medium().probe(offset_of(m.device), count * kBlockSize)) return Error::kIo;
     copy_blocks(s.ops.medium(), device, m.device, in_block, data.data(), size);
     s.map_is_whole = false;
     UDAX_CHECK(map.replace(at, {device, count}, false));
@@ -134,7 +175,9 @@ Result<uint64_t> write_in(Step& step, uint64_t offset, std::span<const std::byte
     const auto piece = write_piece(step, offset + done, data.subspan(done));
     if (!piece) {
       // What is mapped so far is whole, and is kept, unless the map itself was left half edited.
-      if (done > 0 && (piece.error() == Error::kAgain || piece.error() == Error::kNoSpace) && step.map_is_whole) {
+      const bool may_stop =
+          piece.error() == Error::kAgain || piece.error() == Error::kNoSpace || piece.error() == Error::kIo;
+      if (done > 0 && may_stop && step.map_is_whole) {
         break;
       }
       return piece.error();
@@ -150,8 +193,10 @@ Result<uint64_t> write_in(Step& step, uint64_t offset, std::span<const std::byte
 
 /// Makes the blocks of [from, to) ready to be replaced: what was stored to them is durable, and nobody has a view of them.
 /// REQUIRES: invalidate_lock exclusive.
-Status take_back(const Ops& ops, inode::Inode& inode, FileBlock from, FileBlock to) {
-  UDAX_CHECK(ops.dax().writeback(inode, from, to));
+Status take_back(const Ops& ops, inode::Inode& inode, FileBlock from, FileBlock to, bool has_lost) {
+  const Status flushed = ops.dax().writeback(inode, from, to);
+  // What was stored to pages that are lost is told of by fsync(2), and is about to be replaced.
+  if (!flushed && !has_lost) return flushed;
   return ops.dax().drop(inode, from, to);
 }
 
@@ -188,10 +233,23 @@ Result<uint64_t> write_fitting(const Ops& ops, inode::Inode& inode, uint64_t off
 Result<uint64_t> write_transaction(const Ops& ops, inode::Inode& inode, uint64_t offset,
                                    std::span<const std::byte> data, bool first, bool kill_suidgid,
                                    Tearing tearing) {
-  if (tearing == Tearing::kAllowed) return write_fitting(ops, inode, offset, data, first, kill_suidgid, tearing);
-  const InvalidateLock guard(inode);
-  UDAX_CHECK(take_back(ops, inode, FileBlock(offset >> kBlockShift), FileBlock(blocks_for(offset + data.size()))));
-  return write_fitting(ops, inode, offset, data, first, kill_suidgid, tearing);
+  const FileBlock from(offset >> kBlockShift);
+  const FileBlock to(blocks_for(offset + data.size()));
+  for (;;) {
+    const uint64_t lost = ops.medium().lost_pages();
+    UDAX_TRY(const bool has_lost, ops.has_lost(inode, offset, data.size()));
+    const auto write_it = [&]() -> Result<uint64_t> {
+      if (tearing == Tearing::kAllowed && !has_lost) {
+        return write_fitting(ops, inode, offset, data, first, kill_suidgid, tearing);
+      }
+      const InvalidateLock guard(inode);
+      UDAX_CHECK(take_back(ops, inode, from, to, has_lost));
+      return write_fitting(ops, inode, offset, data, first, kill_suidgid, tearing);
+    };
+    const Result<uint64_t> done = write_it();
+    // What was lost only now, of the blocks at hand or of new ones, is known now: it goes around them.
+    if (done || done.error() != Error::kIo || ops.medium().lost_pages() == lost) return done;
+  }
 }
 
 }  // namespace udax::fs

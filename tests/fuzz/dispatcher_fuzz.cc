@@ -12,11 +12,11 @@
 #include "check/check.h"
 #include "fuse/dispatcher.h"
 #include "tests/fuzz/seed_pool.h"
+#include "tests/support/cow_medium.h"
 
 namespace udax {
 namespace {
 
-using fuzz::kPoolSize;
 using fuzz::must;
 
 class CountingChannel final : public fuse::ReplyChannel {
@@ -142,8 +142,8 @@ void run(fs::Filesystem& fs, const uint8_t* data, size_t size) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace udax;
   static fuzz::SeedPool seed;
-  static auto medium = std::make_shared<media::MemoryMedium>(kPoolSize);
-  medium->copy_from(seed.medium);
+  static auto medium = std::make_shared<test::CowMedium>(seed.medium);
+  medium->restore();
   fs::MountOptions options;
   options.count_lookups = true;
   auto mounted = fs::Filesystem::mount(medium, options, nullptr);

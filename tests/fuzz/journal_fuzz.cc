@@ -13,6 +13,7 @@
 #include "format/checksum.h"
 #include "fs/filesystem.h"
 #include "tests/fuzz/seed_pool.h"
+#include "tests/support/cow_medium.h"
 
 namespace udax {
 namespace {
@@ -91,8 +92,8 @@ void lay_records(media::MemoryMedium& medium, Input in) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace udax;
   static fuzz::SeedPool seed;
-  static auto medium = std::make_shared<media::MemoryMedium>(kPoolSize);
-  medium->copy_from(seed.medium);
+  static auto medium = std::make_shared<test::CowMedium>(seed.medium);
+  medium->restore();
   lay_records(*medium, Input(data, size));
   auto mounted = fs::Filesystem::mount(medium, {}, nullptr);
   if (!mounted) return 0;

@@ -32,6 +32,16 @@ constexpr Mix kAll{.loads = 8,
 
 TEST_F(Race8, AllAtOnce) { storm(kAll, 4); }
 
+// Where a write(2) leaves dirty entries: a page is what is made durable.
+TEST_F(Race8, AllAtOnceByPages) { storm(kAll, 1, {}, media::Granularity::kPage); }
+
+// Where a write(2) puts new blocks into the place of those that are mapped.
+TEST_F(Race8, AllAtOnceWithWritesThatAreAtomic) {
+  fs::MountOptions options;
+  options.data = fs::DataMode::kAtomic;
+  storm(kAll, 1, options);
+}
+
 /// Storms on a pool that is thrown away, until something is wrong or it has gone on for long enough.
 StormResult storm_without(const std::string& safeguard, const Mix& mix, std::chrono::microseconds window = 100us) {
   Stage stage(64 << 20);

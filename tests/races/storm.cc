@@ -34,7 +34,8 @@ constexpr bool kWholePages = true;
 constexpr bool kWholePages = false;
 #endif
 
-struct Stripe {
+/// Wipes of a stripe, or of whole pages: those of a stripe are the sum.
+struct Wipes {
   std::atomic<uint32_t> begun{0};
   std::atomic<uint32_t> ended{0};
 };
@@ -51,7 +52,7 @@ enum class Verdict : uint8_t { kFine, kOld, kLost, kWrong };
 class Storm {
  public:
   Storm(fs::Filesystem& fs, const Mix& mix, uint64_t seed)
-      : fs_(fs), mix_(mix), seed_(seed), stripes_(kStripes), bytes_(kFileSize) {
+      : fs_(fs), mix_(mix), seed_(seed), stripes_(kStripes), pages_(kFileSize / kBlockSize), bytes_(kFileSize) {
     const auto made = fs.make(kRootIno, "storm", 0100644, 0, 0, kRoot);
     UDAX_ASSERT(made);
     ino_ = made->ino;
@@ -161,7 +162,12 @@ class Storm {
   Mapping& pick_mapping(Actor& a) { return *mappings_[a.random.below(mappings_.size())]; }
 
   // --- the model ---------------------------------------------------------------------------------------------
-  Stripe& stripe_of(uint64_t offset) { return stripes_[offset / kStripe]; }
+  uint32_t begun(uint64_t offset) {
+    return stripes_[offset / kStripe].begun.load() + pages_[offset >> kBlockShift].begun.load();
+  }
+  uint32_t ended(uint64_t offset) {
+    return stripes_[offset / kStripe].ended.load() + pages_[offset >> kBlockShift].ended.load();
+  }
 
   /// Stores random bytes by `how`, which says what became of it.
   template <typename How>
@@ -169,18 +175,17 @@ class Storm {
     const Range range = pick_own(a);
     std::array<uint8_t, kStripe> data{};
     for (uint64_t i = 0; i < range.size; ++i) data[i] = static_cast<uint8_t>(a.random.between(1, 255));
-    Stripe& stripe = stripe_of(range.offset);
-    const uint32_t ended = stripe.ended.load();
+    const uint32_t ended_before = ended(range.offset);
     const Touch touch = how(range, data.data());
-    const uint32_t begun = stripe.begun.load();
+    const uint32_t begun_after = begun(range.offset);
     if (touch == Touch::kFailed) return;
     if (touch == Touch::kBeyondEnd) {
       // A part may have been stored before the end came.
-      if (begun == ended) return complain(what, " at ", number(range.offset), ": behind the end");
+      if (begun_after == ended_before) return complain(what, " at ", number(range.offset), ": behind the end");
       for (uint64_t i = 0; i < range.size; ++i) unknown_.push_back_if_new(a.thread, range.offset + i);
       return;
     }
-    for (uint64_t i = 0; i < range.size; ++i) bytes_[range.offset + i] = {data[i], ended, begun};
+    for (uint64_t i = 0; i < range.size; ++i) bytes_[range.offset + i] = {data[i], ended_before, begun_after};
     unknown_.forget(a.thread, range.offset, range.size);
   }
 
@@ -200,26 +205,27 @@ class Storm {
   void look_by(Actor& a, const char* what, const How& how) {
     const Range range = pick_own(a);
     std::array<uint8_t, kStripe> data{};
-    Stripe& stripe = stripe_of(range.offset);
-    const uint32_t ended = stripe.ended.load();
+    const uint32_t ended_before = ended(range.offset);
     const Touch touch = how(range, data.data());
-    const uint32_t begun = stripe.begun.load();
+    const uint32_t begun_after = begun(range.offset);
     if (touch == Touch::kFailed) return;
     if (touch == Touch::kBeyondEnd) {
-      if (begun == ended) complain(what, " at ", number(range.offset), ": behind the end");
+      if (begun_after == ended_before) complain(what, " at ", number(range.offset), ": behind the end");
       return;
     }
-    for (uint64_t i = 0; i < range.size; ++i) settle(a.thread, what, range.offset + i, data[i], ended, begun);
+    for (uint64_t i = 0; i < range.size; ++i)
+      settle(a.thread, what, range.offset + i, data[i], ended_before, begun_after);
   }
 
-  void settle(uint32_t thread, const char* what, uint64_t offset, uint8_t seen, uint32_t ended, uint32_t begun) {
+  void settle(uint32_t thread, const char* what, uint64_t offset, uint8_t seen, uint32_t ended_before,
+              uint32_t begun_after) {
     if (unknown_.take(thread, offset)) {
       // Whatever it was: from now on it is this, unless a wipe is under way.
-      bytes_[offset] = {seen, ended, begun};
+      bytes_[offset] = {seen, ended_before, begun_after};
       return;
     }
     Byte& byte = bytes_[offset];
-    const Verdict verdict = judge(byte, seen, ended, begun);
+    const Verdict verdict = judge(byte, seen, ended_before, begun_after);
     if (verdict != Verdict::kFine) {
       const char* const how = verdict == Verdict::kOld    ? "old byte back"
                               : verdict == Verdict::kLost ? "byte lost"
@@ -230,11 +236,19 @@ class Storm {
     if (seen == 0) byte.value = 0;
   }
 
+  template <typename Count>
+  void count_wipe(uint64_t from, uint64_t to, const Count& count) {
+    for (uint64_t at = from; at < to;) {
+      const bool is_page = at % kBlockSize == 0 && to - at >= kBlockSize;
+      count(is_page ? pages_[at >> kBlockShift] : stripes_[at / kStripe]);
+      at += is_page ? kBlockSize : kStripe;
+    }
+  }
   void wipe_begins(uint64_t from, uint64_t to) {
-    for (uint64_t s = from / kStripe; s < to / kStripe; ++s) stripes_[s].begun.fetch_add(1);
+    count_wipe(from, to, [](Wipes& w) { w.begun.fetch_add(1); });
   }
   void wipe_ends(uint64_t from, uint64_t to) {
-    for (uint64_t s = from / kStripe; s < to / kStripe; ++s) stripes_[s].ended.fetch_add(1);
+    count_wipe(from, to, [](Wipes& w) { w.ended.fetch_add(1); });
   }
   /// Some pages, and parts of pages where that is allowed.
   static Range pick_wipe(Random& random, bool to_end) {
@@ -340,9 +354,8 @@ class Storm {
     const auto all = test::read_file(fs_, **file, 0, kFileSize);
     if (!all || all->size() != kFileSize) return complain("read of all");
     for (uint64_t i = 0; i < kFileSize && wrong_.load() == 0; ++i) {
-      const Stripe& stripe = stripe_of(i);
       const auto thread = static_cast<uint32_t>(i / kStripe % kThreads);
-      settle(thread, "read of all", i, static_cast<uint8_t>((*all)[i]), stripe.ended.load(), stripe.begun.load());
+      settle(thread, "read of all", i, static_cast<uint8_t>((*all)[i]), ended(i), begun(i));
     }
     Random random(seed_);
     for (const auto& mapping : mappings_) {
@@ -377,7 +390,8 @@ class Storm {
   const Mix mix_;
   const uint64_t seed_;
   Ino ino_;
-  std::vector<Stripe> stripes_;
+  std::vector<Wipes> stripes_;
+  std::vector<Wipes> pages_;
   std::vector<Byte> bytes_;
   Unknown unknown_;
   std::unique_ptr<ModelMapper> small_;
@@ -407,14 +421,14 @@ StormResult run_storm(fs::Filesystem& fs, const Mix& mix, double seconds, uint64
   return storm.result();
 }
 
-void storm(const Mix& mix, double scale) {
+void storm(const Mix& mix, double scale, const fs::MountOptions& options, media::Granularity granularity) {
   const double seconds = scale * number_from("UDAX_STORM_SECONDS", 1);
   uint64_t seed = 0;
   fill_random(&seed, sizeof seed);
   seed %= 1000000;
   seed = static_cast<uint64_t>(number_from("UDAX_STORM_SEED", static_cast<double>(seed)));
   std::printf("UDAX_STORM_SEED=%llu UDAX_STORM_SECONDS=%g\n", static_cast<unsigned long long>(seed), seconds);
-  test::TestPool pool(64 << 20);
+  test::TestPool pool(std::make_shared<media::MemoryMedium>(64 << 20, granularity), true, options);
   const StormResult result = run_storm(pool.fs(), mix, seconds, seed);
   std::printf("%llu operations\n", static_cast<unsigned long long>(result.operations));
   EXPECT_EQ(result.wrong, 0U) << result.first;

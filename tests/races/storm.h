@@ -50,6 +50,7 @@ struct StormResult {
 
 /// The same on a pool of its own, expected to find nothing wrong; the pool is checked after. UDAX_STORM_SECONDS (default 1)
 /// and UDAX_STORM_SEED are what their names say; both are printed.
-void storm(const Mix& mix, double scale = 1);
+void storm(const Mix& mix, double scale = 1, const fs::MountOptions& options = {},
+           media::Granularity granularity = media::Granularity::kCacheLine);
 
 }  // namespace udax::races

@@ -10,10 +10,12 @@
 //   HANDLE_KILLPRIV_V2   setuid, setgid and file capabilities go on chown, on fallocate and copy, and where
 //                        WRITE_KILL_SUIDGID, OPEN_KILL_SUIDGID, FATTR_KILL_SUIDGID say so
 //   SETXATTR_EXT         SETXATTR_ACL_KILL_SGID is obeyed
-//   CACHE_SYMLINKS, PARALLEL_DIROPS, READDIRPLUS, ASYNC_*: nothing
+//   CACHE_SYMLINKS, PARALLEL_DIROPS, READDIRPLUS, ASYNC_READ: nothing
 // Left out on purpose: WRITEBACK_CACHE (would let the kernel answer for sizes and times), EXPLICIT_INVAL_DATA and
 // AUTO_INVAL_DATA (all changes of size come through this kernel; one that did not must drop its pages),
-// NO_OPEN_SUPPORT (an open file must keep its blocks), FLOCK and POSIX_LOCKS (see dispatcher.h).
+// NO_OPEN_SUPPORT (an open file must keep its blocks), ASYNC_DIO (the thread that replies to a direct read then marks the
+// pages of the reader's buffer dirty, and waits for their locks; if they are a mapping of a file of ours, their locks
+// may wait for a write-back that only we can serve; without it the reader waits by itself), FLOCK and POSIX_LOCKS (see dispatcher.h).
 #include <algorithm>
 
 #include "base/log.h"
@@ -23,11 +25,10 @@
 namespace udax::fuse {
 namespace {
 
-constexpr uint32_t kFlagsWanted = wire::kAsyncRead | wire::kAtomicOTrunc | wire::kExportSupport |
-                                  wire::kBigWrites | wire::kDontMask | wire::kIoctlDir | wire::kDoReaddirplus |
-                                  wire::kReaddirplusAuto | wire::kAsyncDio | wire::kParallelDirops |
-                                  wire::kPosixAcl | wire::kMaxPages | wire::kCacheSymlinks |
-                                  wire::kHandleKillprivV2 | wire::kSetxattrExt | wire::kInitExt;
+constexpr uint32_t kFlagsWanted =
+    wire::kAsyncRead | wire::kAtomicOTrunc | wire::kExportSupport | wire::kBigWrites | wire::kDontMask |
+    wire::kIoctlDir | wire::kDoReaddirplus | wire::kReaddirplusAuto | wire::kParallelDirops | wire::kPosixAcl |
+    wire::kMaxPages | wire::kCacheSymlinks | wire::kHandleKillprivV2 | wire::kSetxattrExt | wire::kInitExt;
 constexpr uint32_t kFlags2Wanted = wire::kDirectIoAllowMmap;
 
 constexpr uint16_t kMaxBackground = 64;

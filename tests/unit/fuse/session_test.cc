@@ -31,6 +31,7 @@ TEST_F(SessionTest, InitTakesSharedMappingsOfDirectFiles) {
   EXPECT_NE(dispatcher.negotiated() >> 32 & wire::kDirectIoAllowMmap, 0U);
   // Never: the kernel would answer for sizes, opens or locks itself.
   EXPECT_EQ(dispatcher.negotiated() & (1U << 16 | 1U << 17 | 1U << 1 | 1U << 10), 0U);
+  EXPECT_EQ(dispatcher.negotiated() & wire::kAsyncDio, 0U) << "replies would wait for locks of pages of ours";
 }
 
 TEST_F(SessionTest, InitWithoutLargeRequests) {

@@ -14,9 +14,9 @@
 #include <cstring>
 #include <thread>
 
-#include "tests/stress/posix_tests.h"
+#include "tests/conformity/posix.h"
 
-namespace udax::stress {
+namespace udax::conformity {
 namespace {
 
 constexpr int64_t kPage = 4096;
@@ -466,4 +466,4 @@ TEST_P(DaxMap, StoresWhileOthersSync) {
 }
 
 }  // namespace
-}  // namespace udax::stress
+}  // namespace udax::conformity

@@ -7,9 +7,9 @@
 #include <chrono>
 #include <thread>
 
-#include "tests/stress/posix_tests.h"
+#include "tests/conformity/posix.h"
 
-namespace udax::stress {
+namespace udax::conformity {
 namespace {
 
 int set_lock(int fd, int command, int type, int64_t start, int64_t length) {
@@ -96,4 +96,4 @@ TEST_F(Posix, Flock) {
 }
 
 }  // namespace
-}  // namespace udax::stress
+}  // namespace udax::conformity

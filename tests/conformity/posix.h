@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
 // What programs may rely on, through system calls: for any filesystem, run on a mount of ours. The environment's
-// UDAX_TEST_DIR is the folder to work in; tests/integration/posix_basics.sh sets it.
+// UDAX_TEST_DIR, or the program's argument, is the folder to work in; tests/integration/conformity.sh sets it.
 //
 // Each test works in a folder of its own, which is its current directory. Expectations are those of POSIX and of
 // Linux's manual pages; what the running kernel cannot do is skipped by name.
@@ -14,11 +14,12 @@
 #include <unistd.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <string>
 #include <vector>
 
-namespace udax::stress {
+namespace udax::conformity {
 
 inline constexpr uint32_t kUser = 65534;   // an ordinary user, in no group but that of the same number
 inline constexpr uint32_t kOther = 65533;  // another
@@ -62,4 +63,8 @@ int64_t ns(const timespec& t);
 #define UDAX_NEEDS_ROOT() \
   if (::geteuid() != 0) GTEST_SKIP() << "takes root"
 
-}  // namespace udax::stress
+/// For what others need not promise: a limit of ours, or when space comes back.
+#define UDAX_NEEDS_OURS() \
+  if (std::getenv("UDAX_PEER") != nullptr) GTEST_SKIP() << "a promise of ours, not of every filesystem"
+
+}  // namespace udax::conformity

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "tests/stress/posix_tests.h"
+#include "tests/conformity/posix.h"
 
 #include <dirent.h>
 #include <grp.h>
@@ -10,7 +10,7 @@
 #include <cstdlib>
 #include <filesystem>
 
-namespace udax::stress {
+namespace udax::conformity {
 
 void Posix::SetUp() {
   const char* base = std::getenv("UDAX_TEST_DIR");
@@ -90,9 +90,10 @@ bool exists(const std::string& path) {
 
 int64_t ns(const timespec& t) { return t.tv_sec * 1'000'000'000 + t.tv_nsec; }
 
-}  // namespace udax::stress
+}  // namespace udax::conformity
 
 int main(int argc, char** argv) {
   ::testing::InitGoogleTest(&argc, argv);
+  if (argc > 1) ::setenv("UDAX_TEST_DIR", argv[1], 1);
   return RUN_ALL_TESTS();
 }

@@ -16,9 +16,9 @@
 #include <cstring>
 #include <thread>
 
-#include "tests/stress/posix_tests.h"
+#include "tests/conformity/posix.h"
 
-namespace udax::stress {
+namespace udax::conformity {
 namespace {
 
 constexpr int kFlagDax = 0x02000000;  // FS_DAX_FL, which older headers lack
@@ -49,6 +49,7 @@ uint64_t free_blocks() {
 }
 
 TEST_F(Posix, SpaceComesBackWithTheNameNotWithTheKernelsCache) {
+  UDAX_NEEDS_OURS();
   make_file("large", std::string(16 << 20, 'x'));
   const uint64_t before = free_blocks();
   ASSERT_EQ(::unlink("large"), 0);
@@ -56,6 +57,7 @@ TEST_F(Posix, SpaceComesBackWithTheNameNotWithTheKernelsCache) {
 }
 
 TEST_F(Posix, SpaceOfAnOpenFileComesBackWithItsClose) {
+  UDAX_NEEDS_OURS();
   const Fd outer(::open(".", O_RDONLY));
   int fd = ::open("gone", O_CREAT | O_RDWR, 0600);
   ASSERT_EQ(::write(fd, "still here", 10), 10);
@@ -131,6 +133,7 @@ TEST_F(Posix, AppendsOfTwoDescriptorsInTurn) {
 }
 
 TEST_F(Posix, AHundredXattrs) {
+  UDAX_NEEDS_OURS();
   make_file("f");
   const std::string large(65536, 'L');
   ASSERT_EQ(err(::setxattr("f", "user.large", large.data(), large.size(), 0)), 0);
@@ -152,6 +155,7 @@ TEST_F(Posix, AHundredXattrs) {
 // --- Flags -----------------------------------------------------------------------------------------------------------
 
 TEST_F(Posix, TheDaxFlagIsInherited) {
+  UDAX_NEEDS_OURS();
   ASSERT_EQ(::mkdir("flagged", 0755), 0);
   if (!make_dax("flagged")) GTEST_SKIP() << "no DAX flag here";
   make_file("flagged/file", "x");
@@ -345,4 +349,4 @@ TEST_F(Posix, ManyThreads) {
 }
 
 }  // namespace
-}  // namespace udax::stress
+}  // namespace udax::conformity

@@ -38,8 +38,12 @@ int in_child(uint32_t id, const std::function<int()>& body) {
     if (id != 0 && (::setgroups(0, nullptr) != 0 || ::setgid(id) != 0 || ::setuid(id) != 0)) ::_exit(99);
     ::_exit(body());
   }
+  return wait_for(pid);
+}
+
+int wait_for(pid_t child) {
   int status = 0;
-  if (::waitpid(pid, &status, 0) != pid) return -1;
+  if (::waitpid(child, &status, 0) != child) return -1;
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 

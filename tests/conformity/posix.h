@@ -52,6 +52,9 @@ class Posix : public ::testing::Test {
 /// Runs `body` in a child process, as user and group `id` unless that is 0; gives its exit status, or 128 + signal.
 int in_child(uint32_t id, const std::function<int()>& body);
 
+/// The exit status of a child, or 128 + signal; -1 if there is none such.
+int wait_for(pid_t child);
+
 struct stat stat_of(const std::string& path);  // of a symlink itself
 uint32_t mode_of(const std::string& path);     // permission bits
 void make_file(const std::string& path, const std::string& content = "", uint32_t mode = 0644);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "tools/fsx/op.h"
 
+#include <algorithm>
 #include <charconv>
 
 namespace udax::fsx {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Shortens a list of operations that fails to one that still does: delta debugging ("ddmin", A. Zeller and
-// R. Hildebrandt, 2002), by taking ever smaller pieces out. The result is 1-minimal unless the time ran out: with any
-// one item less it does not fail.
+// Shortens a list of operations that fails to one that still does: delta debugging (after "ddmin", A. Zeller and
+// R. Hildebrandt, 2002), by taking ever smaller pieces out, each size from the beginning to the end. The result is 1-minimal
+// unless the time ran out: with any one item less it does not fail.
 #pragma once
 
 #include <algorithm>
@@ -23,28 +23,23 @@ using Trial = std::function<std::optional<size_t>(const std::vector<Item>&)>;
 template <typename Item>
 std::vector<Item> ddmin(std::vector<Item> items, const Trial<Item>& trial, std::chrono::seconds limit) {
   const auto deadline = std::chrono::steady_clock::now() + limit;
-  size_t pieces = 2;
-  while (items.size() > 1) {
-    const size_t piece = (items.size() + pieces - 1) / pieces;
-    bool shorter = false;
-    for (size_t begin = 0; begin < items.size() && !shorter; begin += piece) {
+  size_t piece = std::max<size_t>(items.size() / 2, 1);
+  for (bool shorter = true; piece > 1 || shorter; piece = std::max<size_t>(piece / 2, 1)) {
+    shorter = false;
+    for (size_t begin = 0; begin < items.size() && items.size() > 1;) {
       if (std::chrono::steady_clock::now() >= deadline) return items;
       const size_t end = std::min(begin + piece, items.size());
       std::vector<Item> rest(items.begin(), items.begin() + static_cast<std::ptrdiff_t>(begin));
       rest.insert(rest.end(), items.begin() + static_cast<std::ptrdiff_t>(end), items.end());
-      if (rest.empty()) continue;
-      const std::optional<size_t> failed_at = trial(rest);
-      if (!failed_at) continue;
+      const std::optional<size_t> failed_at = rest.empty() ? std::nullopt : trial(rest);
+      if (!failed_at) {
+        begin = end;
+        continue;
+      }
+      // What comes after the failure goes as well. The next piece is now where this one was.
       rest.resize(std::min(rest.size(), *failed_at + 1));
       items = std::move(rest);
       shorter = true;
-    }
-    if (shorter) {
-      pieces = std::max<size_t>(pieces - 1, 2);
-    } else if (piece == 1) {
-      break;
-    } else {
-      pieces = std::min(pieces * 2, items.size());
     }
   }
   return items;

@@ -68,11 +68,9 @@ Result<Attr> Filesystem::getattr(Ino ino) {
 
 namespace {
 
-/// All but the size; `resized`: that it changes. REQUIRES: rwsem exclusive.
-Status apply(const Ops& ops, Change& change, format::Inode& image, const SetAttr& s, bool resized,
-             format::TimeStamp t) {
+/// All but the size. REQUIRES: rwsem exclusive.
+Status apply(const Ops& ops, Change& change, format::Inode& image, const SetAttr& s, format::TimeStamp t) {
   const bool is_dir = type_of(image.mode) == 0040000U;
-  const uint16_t old_mode = image.mode;
   if (s.uid || s.gid) {
     if (!is_dir) UDAX_CHECK(ops.kill_privileges(change, image, true));
     if (s.uid) image.uid = *s.uid;
@@ -89,16 +87,13 @@ Status apply(const Ops& ops, Change& change, format::Inode& image, const SetAttr
   } else if (s.atime) {
     set_atime(image, *s.atime);
   }
-  if (resized) set_mtime(image, t);
+  if (s.size) set_mtime(image, t);  // POSIX's truncate() and ftruncate(): even if it is the size that the file has
   if (s.mtime_now) {
     set_mtime(image, t);
   } else if (s.mtime) {
     set_mtime(image, *s.mtime);
   }
-  // truncate(2) to the size that a file has changes nothing.
-  const bool only_size = s.size && !s.mode && !s.uid && !s.gid && !s.atime && !s.mtime && !s.ctime &&
-                         !s.atime_now && !s.mtime_now && image.mode == old_mode;
-  if (resized || !only_size) set_ctime(image, s.ctime.value_or(t));
+  set_ctime(image, s.ctime.value_or(t));
   return {};
 }
 
@@ -129,8 +124,7 @@ Result<Attr> Filesystem::setattr(Ino ino, const SetAttr& s, const Caller& /*call
   if (ref->dead) return Error::kStale;
   UDAX_CHECK(check_setattr(ref->image(), s));
   const format::TimeStamp t = now();
-  const bool resized = s.size && *s.size != ref->image().size;
-  const auto also = [&](Change& change, format::Inode& image) { return apply(ops, change, image, s, resized, t); };
+  const auto also = [&](Change& change, format::Inode& image) { return apply(ops, change, image, s, t); };
   if (s.size) {
     UDAX_CHECK(ops.resize(*ref, *s.size, also));
   } else {

@@ -213,9 +213,10 @@ TEST_F(Posix, ReadingChangesAtimeWhenItIsOld) {
 }
 
 TEST_F(Posix, TimesOfAllAges) {
+  UDAX_NEEDS_OURS();
   make_file("f");
   for (const int64_t seconds :
-       {-5'000'000'000, -1L, 0L, 1L, 2'147'483'647L, 2'147'483'648L, 4'294'967'296L, 15'000'000'000L}) {
+       {-5'000'000'000, -1L, 0L, 1L, 2'147'483'647L, 2'147'483'648L, 4'294'967'296L, 16'000'000'000L}) {
     const timespec times[2] = {{seconds, 123'456'789}, {seconds, 999'999'999}};
     ASSERT_EQ(::utimensat(AT_FDCWD, "f", times, 0), 0);
     const struct stat info = stat_of("f");
@@ -226,7 +227,7 @@ TEST_F(Posix, TimesOfAllAges) {
   }
   const timespec omit[2] = {{0, UTIME_OMIT}, {77, 5}};
   ASSERT_EQ(::utimensat(AT_FDCWD, "f", omit, 0), 0);
-  EXPECT_EQ(stat_of("f").st_atim.tv_sec, 15'000'000'000L);
+  EXPECT_EQ(stat_of("f").st_atim.tv_sec, 16'000'000'000L);
   EXPECT_EQ(stat_of("f").st_mtim.tv_sec, 77);
   const timespec now[2] = {{0, UTIME_NOW}, {0, UTIME_OMIT}};
   ASSERT_EQ(::utimensat(AT_FDCWD, "f", now, 0), 0);

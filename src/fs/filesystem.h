@@ -107,6 +107,8 @@ struct Stats {
   journal::JournalStats journal;
   media::Counters media;
   dax::CounterValues dax;
+  uint64_t lost_pages = 0;             // to media errors
+  std::vector<media::LostRange> lost;  // the first of them
   uint64_t corruptions = 0;
   uint64_t evicted_orphans = 0;
   journal::ReplayResult replay;

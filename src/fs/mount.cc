@@ -163,6 +163,8 @@ Stats Filesystem::stats() {
   s.cache = cache_->stats();
   s.journal = journal_->stats();
   s.media = medium_->counters();
+  s.lost_pages = medium_->lost_pages();
+  s.lost = medium_->lost_ranges();
   s.dax = dax_->counters().values();
   s.corruptions = meta_->corruptions();
   s.evicted_orphans = evicted_orphans_.load(std::memory_order_relaxed);

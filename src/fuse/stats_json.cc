@@ -44,9 +44,9 @@ void append_layers(std::string& out, const fs::Stats& s) {
   auto to = std::back_inserter(out);
   fmt::format_to(to,
                  R"("space":{{"total_blocks":{},"free_blocks":{},"available_blocks":{},"pending_blocks":{},)"
-                 R"("huge_free":{},"groups_loaded":{}}},)",
+                 R"("left_out_blocks":{},"huge_free":{},"groups_loaded":{}}},)",
                  s.space.blocks_total, s.space.blocks_free, s.space.blocks_available, s.space.blocks_pending,
-                 s.space.huge_free, s.space.groups_loaded);
+                 s.space.blocks_left_out, s.space.huge_free, s.space.groups_loaded);
   fmt::format_to(to, R"("inodes":{{"used":{},"chunks_empty":{},"cached":{},"lookups":{},"hits":{},"misses":{}}},)",
                  s.inodes.used, s.inodes.chunks_empty, s.cache.inodes, s.cache.lookups, s.cache.hits,
                  s.cache.misses);
@@ -57,9 +57,14 @@ void append_layers(std::string& out, const fs::Stats& s) {
                  s.journal.ring_bytes, s.replay.records, s.replay.bytes, s.replay.was_clean);
   fmt::format_to(to,
                  R"("media":{{"stores":{},"stored_bytes":{},"flushed_lines":{},"drains":{},"faults":{},)"
-                 R"("corruptions":{},"evicted_orphans":{}}},)",
+                 R"("lost_pages":{},"corruptions":{},"evicted_orphans":{},"lost":[)",
                  s.media.stores, s.media.stored_bytes, s.media.flushed_lines, s.media.drains, s.media.faults,
-                 s.corruptions, s.evicted_orphans);
+                 s.lost_pages, s.corruptions, s.evicted_orphans);
+  for (size_t i = 0; i < s.lost.size(); ++i) {
+    fmt::format_to(to, R"({}{{"offset_bytes":{},"length_bytes":{}}})", i == 0 ? "" : ",", s.lost[i].offset,
+                   s.lost[i].size);
+  }
+  out += "]},";
 }
 
 }  // namespace

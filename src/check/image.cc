@@ -42,6 +42,10 @@ bool Image::load_record(const JournalState& state, uint64_t position, Record* ou
   if (room < sizeof(format::RecordHeader)) return false;
   const uint64_t at = position % ring_bytes;
   format::RecordHeader header;
+  if (state.expects_records && medium_.probe(ring_start + at, sizeof header)) {
+    *bad = true;  // any number of records may have stood there
+    return false;
+  }
   std::memcpy(&header, medium_.at(ring_start + at), sizeof header);
   const uint64_t length = header.length;
   if (header.magic != format::kRecordMagic || header.lsn != position || header.epoch != state.epoch) return false;
@@ -51,6 +55,10 @@ bool Image::load_record(const JournalState& state, uint64_t position, Record* ou
   }
   out->bytes.resize(length);
   const uint64_t first = std::min(length, ring_bytes - at);
+  if (medium_.probe(ring_start + at, first) || (first < length && medium_.probe(ring_start, length - first))) {
+    *bad = true;
+    return false;
+  }
   std::memcpy(out->bytes.data(), medium_.at(ring_start + at), first);
   if (first < length) std::memcpy(out->bytes.data() + first, medium_.at(ring_start), length - first);
   const uint32_t sum = format::checksum_without(seed(), out->bytes.data(), static_cast<uint32_t>(length),
@@ -76,6 +84,7 @@ JournalState Image::read_journal() const {
   state.end = slot->tail;
   state.sequence = slot->sequence;
   state.epoch = slot->epoch;
+  state.expects_records = slot->state == format::kJournalLive;
   Record record;
   while (load_record(state, state.end, &record, &state.bad_record)) {
     state.end += record.bytes.size();

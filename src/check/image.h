@@ -23,10 +23,11 @@ namespace udax::check {
 
 /// What the control block and the ring say.
 struct JournalState {
-  bool valid = false;       // there is a valid slot
-  bool clean = false;       // and it says so
-  bool bad_record = false;  // a sealed record that no writer would have written ended the replay
-  uint64_t records = 0;     // that wait for replay
+  bool valid = false;            // there is a valid slot
+  bool clean = false;            // and it says so
+  bool bad_record = false;       // a record that no writer would have written, or that is lost, ended the replay
+  bool expects_records = false;  // the pool was not closed
+  uint64_t records = 0;          // that wait for replay
   uint64_t tail = 0;
   uint64_t end = 0;  // behind the last whole record
   uint64_t sequence = 0;

@@ -43,6 +43,7 @@ struct Arguments {
   bool verbose = false;
   bool json = false;
   bool progress = false;
+  bool scrub = false;
 };
 
 int fail(int code, const std::string& sentence) {
@@ -74,6 +75,8 @@ std::optional<int> parse(int argc, char** argv, Arguments* a) {
   app.add_flag("-a", automatic, "The same as -p");
   app.add_flag("-y", yes, "Repair everything");
   app.add_flag("-f,--force", a->force, "With -p: check even a pool that was unmounted cleanly");
+  app.add_flag("--scrub", a->scrub,
+               "Read everything, contents of files too, and name the files that have lost some");
   app.add_flag("-v,--verbose", a->verbose, "Tell what is in the pool");
   app.add_flag("--json", a->json, "Print the outcome as JSON");
   app.add_flag("-C", a->progress, "Show progress, even where that is no terminal");
@@ -89,6 +92,7 @@ std::optional<int> parse(int argc, char** argv, Arguments* a) {
   preen = preen || automatic;
   if (int{a->asked_report} + int{preen} + int{yes} > 1)
     return fail(kExitUsage, "-n, -p and -y exclude each other");
+  if (a->scrub && (preen || yes)) return fail(kExitUsage, "--scrub repairs nothing: it goes with -n");
   if (yes) a->mode = CheckOptions::kRepairAll;
   if (preen) a->mode = CheckOptions::kPreen;
   return std::nullopt;
@@ -161,6 +165,10 @@ void print_json(const std::string& pool, const Report& r) {
                                 {"directories", r.blocks_directory},
                                 {"xattrs", r.blocks_xattr},
                                 {"inodes", r.blocks_inode}}},
+                              {"scrub",
+                               {{"blocks_read", r.blocks_scrubbed},
+                                {"blocks_lost", r.blocks_lost},
+                                {"blocks_lost_idle", r.blocks_lost_idle}}},
                               {"problem_count", r.problem_count},
                               {"unrepaired_count", r.unrepaired_count},
                               {"problems", std::move(problems)}};
@@ -178,6 +186,14 @@ void print_counts(const Report& r) {
               r.blocks_inode);
 }
 
+void print_scrub(const std::string& pool, const Report& r) {
+  std::printf("%s: %" PRIu64 " blocks read, %" PRIu64 " of them lost to media errors", pool.c_str(),
+              r.blocks_scrubbed, r.blocks_lost);
+  if (r.blocks_lost_idle != 0)
+    std::printf("; %" PRIu64 " more that are not known to be in use", r.blocks_lost_idle);
+  std::printf("\n");
+}
+
 void print_text(const Arguments& a, const Report& r) {
   const bool repairing = a.mode != CheckOptions::kReportOnly;
   for (const udax::check::Problem& p : r.problems) {
@@ -193,8 +209,16 @@ void print_text(const Arguments& a, const Report& r) {
   }
   std::printf("%s: %s, %" PRIu64 " inodes, %" PRIu64 "/%" PRIu64 " blocks in use\n", a.pool.c_str(), outcome_of(r),
               r.inodes, r.blocks_used, r.blocks_total);
+  if (a.scrub) print_scrub(a.pool, r);
   if (a.verbose) print_counts(r);
   if (r.clean() || r.all_repaired()) return;
+  if (r.blocks_lost != 0) {
+    std::printf(
+        "%s: what is lost is lost; a write over it, or the removal of the file, puts an end to the errors\n",
+        a.pool.c_str());
+  }
+  const auto is_lost_data = [](const udax::check::Problem& p) { return p.code == udax::check::Code::kLostData; };
+  if (std::all_of(r.problems.begin(), r.problems.end(), is_lost_data)) return;  // nothing for -y to do
   if (a.mode == CheckOptions::kRepairAll) {
     std::printf("%s: %" PRIu64 " problems could not be repaired\n", a.pool.c_str(), r.unrepaired_count);
   } else {
@@ -222,6 +246,7 @@ int run(const Arguments& a) {
   Progress progress(a.progress || ::isatty(STDERR_FILENO) == 1);
   CheckOptions options;
   options.mode = a.mode;
+  options.scrub = a.scrub;
   options.progress = [&progress](const char* phase, uint64_t done, uint64_t total) {
     progress.show(phase, done, total);
   };

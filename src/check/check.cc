@@ -54,6 +54,7 @@ std::string_view to_string(Code code) {
     case Code::kLeaked: return "leaked-blocks";
     case Code::kNotMarked: return "blocks-not-marked";
     case Code::kFreeCount: return "free-count";
+    case Code::kLostData: return "lost-data";
   }
   return "unknown";
 }
@@ -83,6 +84,7 @@ Result<Report> check_pool(media::Medium& medium, const CheckOptions& options, st
   if (options.mode == CheckOptions::kReportOnly) {
     return check_pool(static_cast<const media::Medium&>(medium), options, why);
   }
+  if (options.scrub) return say(why, Error::kInvalid, "a scrub repairs nothing");
   if (medium.read_only()) return say(why, Error::kReadOnly, "opened read-only");
   UDAX_TRY(const media::LoadedSuperblock super, media::load_superblock(medium, why));
   return Repair(medium, super, options).run(why);

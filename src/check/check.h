@@ -73,8 +73,9 @@ enum class Code : uint8_t {
   kLeaked,           // blocks marked in use that nothing uses
   kNotMarked,        // blocks in use that are marked free
   kFreeCount,        // free blocks a group counts
+  kLostData,         // what a file or the journal held is lost to a media error; found by a scrub only
 };
-inline constexpr uint32_t kCodes = static_cast<uint32_t>(Code::kFreeCount) + 1;
+inline constexpr uint32_t kCodes = static_cast<uint32_t>(Code::kLostData) + 1;
 /// A word for programs, such as "link-count".
 [[nodiscard]] std::string_view to_string(Code code);
 
@@ -105,6 +106,11 @@ struct Report {
   uint64_t blocks_inode = 0;  // chunks
   [[nodiscard]] uint64_t blocks_free() const { return blocks_total - blocks_used; }
 
+  // Of a scrub.
+  uint64_t blocks_scrubbed = 0;   // read: all in use
+  uint64_t blocks_lost = 0;       // of them, with what they held
+  uint64_t blocks_lost_idle = 0;  // in use by nothing, as far as is known, or unwritten
+
   bool was_clean = false;         // unmounted cleanly
   uint64_t replayed_records = 0;  // of the journal; in memory only unless repairing
   uint32_t rounds = 0;            // of checking
@@ -123,6 +129,8 @@ struct CheckOptions {
     kRepairAll,   // and takes out what cannot be right
   };
   Mode mode = kReportOnly;
+  /// Reads all blocks in use as well, and names the files that have lost some. kReportOnly only.
+  bool scrub = false;
   uint32_t problems_max = 1000;
   /// Called now and then: what is being looked at, how far, of how much.
   std::function<void(const char* phase, uint64_t done, uint64_t total)> progress;

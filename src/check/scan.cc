@@ -50,6 +50,7 @@ void Scan::run() {
   check_connections(*this);
   check_shards(*this);
   check_space(*this);
+  if (options.scrub) scrub(*this);
   report.blocks_used = seen.total();
 }
 

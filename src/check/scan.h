@@ -205,6 +205,8 @@ void check_directories(Scan& scan);
 void check_connections(Scan& scan);
 void check_shards(Scan& scan);
 void check_space(Scan& scan);
+/// Reads what the passes have not. After them.
+void scrub(Scan& scan);
 
 // Their parts.
 /// Walks and claims the extents of `inode`.

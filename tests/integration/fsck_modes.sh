@@ -33,8 +33,13 @@ cp "$work/noise" "$work/noise-before"
 expect 8 "not a pool" -y "$work/noise"
 cmp "$work/noise" "$work/noise-before" || fail "-y wrote to what is no pool"
 
+expect 16 "a scrub that repairs" --scrub -y "$pool"
+
 make_pool 64M
 expect 0 "a new pool" -n "$pool"
+expect 0 "a scrub of it" --scrub "$pool"
+expect 0 "a scrub for programs" --scrub --json "$pool"
+[[ $(value scrub) == *"'blocks_lost': 0"* ]] || fail "a scrub that does not count: $(cat "$work/out")"
 mount_pool
 cp -r "$top/src" "$mnt/src"
 mkdir "$mnt/many"

@@ -66,6 +66,13 @@ class LossyMedium final : public media::MemoryMedium {
     return false;
   }
   [[nodiscard]] uint64_t lost_pages() const override { return count_; }
+  [[nodiscard]] std::vector<media::LostRange> lost_ranges() const override {
+    std::vector<media::LostRange> ranges;
+    for (uint64_t b = 0; b < lost_.size(); ++b) {
+      if (lost_[b]) ranges.push_back({b * kBlockSize, kBlockSize});
+    }
+    return ranges;
+  }
 
  private:
   void note(uint64_t offset, uint64_t size) {

@@ -54,6 +54,7 @@ using Install = std::function<Status(const View&)>;
 enum class FaultResult : uint8_t {
   kMapped,
   kBeyondEnd,  // the page lies wholly behind the end of the file: SIGBUS
+  kCopiesOut,  // nothing is mapped: others hold copies of it, which must be taken back first
 };
 
 class Dax {
@@ -68,7 +69,8 @@ class Dax {
   [[nodiscard]] Counters& counters() { return counters_; }
 
   /// A touch of block `at` of a regular file. `order_max`: kHugeOrder where the mapper can hold 2 MiB views. See the
-  /// table in docs/dax.md. kNoSpace, kReadOnly (a store), kIo, kCorrupted (all of them SIGBUS for a mapper), kNoMemory.
+  /// table in docs/dax.md. kNoSpace, kReadOnly (a store), kPermission (a store; immutable), kIo, kCorrupted (all of them
+  /// SIGBUS for a mapper), kNoMemory. Filesystem::fault() takes copies back as well.
   [[nodiscard]] Result<FaultResult> fault(inode::Inode& inode, FileBlock at, Access access, uint32_t order_max,
                                           const Install& install);
 
@@ -83,6 +85,10 @@ class Dax {
   /// Holes or unwritten blocks of [from, to) have been filled by others than a fault (committed): zero views go, in every
   /// mapper, so that who touches the range next sees what was written. REQUIRES: rwsem, so that blocks stay.
   void filled(inode::Inode& inode, FileBlock from, FileBlock to);
+
+  /// Copies of [from, to) are about to be made, and have been noted as out: the mappers' views of the pages go, so that who
+  /// touches them finds the copies. What is dirty stays so. REQUIRES: rwsem exclusive.
+  void revoke(inode::Inode& inode, FileBlock from, FileBlock to);
 
   /// Notes that `device`... holds bytes of [at, at + count) that only writeback() makes durable. REQUIRES: rwsem; not
   /// extent_lock. Where memory is short they are made durable at once: kIo.

@@ -11,6 +11,8 @@
 //   copy     any                                the mapper copies from the pool or from zeroes; no entry
 //   any      behind the end                     kBeyondEnd: looked at under invalidate_lock, and once more after an
 //                                               allocation
+//   any      a page cache has copies            kCopiesOut: looked at with the entry locked. Who hands out copies notes them
+//                                               first, then takes views back entry by entry: one of the two sees the other
 //
 // 2 MiB: where the window lies within the file, and is one run of data on an aligned place of the device, or a hole
 // throughout. A zero entry of 2 MiB of which a page is written goes, with its views; pages come after it.
@@ -37,7 +39,7 @@ struct Dax::Resolver {
   const uint32_t order_max;
   const Install& install;
 
-  enum class Step : uint8_t { kDone, kBeyondEnd, kAgain };
+  enum class Step : uint8_t { kDone, kBeyondEnd, kAgain, kCopiesOut };
 
   [[nodiscard]] FileBlock end() const { return FileBlock(blocks_for(inode.snapshot().size)); }
 
@@ -166,6 +168,15 @@ struct Dax::Resolver {
     return change.commit();
   }
 
+  [[nodiscard]] bool has_copies(FileBlock from, FileBlock to) const {
+    return space.copies.any(from, to) && !UDAX_KNOB("dax.fault.ignore_copies");
+  }
+
+  [[nodiscard]] Result<Step> resolve(EntryTree::Locked& entry) const {
+    if (has_copies(entry.start(), entry.end())) return Step::kCopiesOut;
+    return access == Access::kRead ? read(entry) : write(entry);
+  }
+
   [[nodiscard]] Result<Step> read(EntryTree::Locked& entry) const {
     if (entry.entry().kind == Entry::Kind::kEmpty) {
       UDAX_TRY(const Step step, fill_in(entry));
@@ -262,11 +273,15 @@ Result<FaultResult> Dax::fault(inode::Inode& inode, FileBlock at, Access access,
     UDAX_SYNC_POINT("dax.fault.begin");
     const FaultLock guard(inode.invalidate_lock);
     UDAX_SYNC_POINT("dax.fault.locked");
+    // Under the lock: who makes a file immutable write-protects its views first, with faults kept out.
+    const bool is_immutable = (inode.snapshot().flags & format::kFlagImmutable) != 0;
+    if (access == Access::kWrite && is_immutable) return Error::kPermission;
     const Resolver resolver{*this, inode, *space, at, access, order_max, install};
     for (uint32_t order_limit = order_max;; order_limit = kPageOrder) {
       if (at >= resolver.end()) return FaultResult::kBeyondEnd;
       UDAX_SYNC_POINT("dax.fault.within");
       if (access == Access::kCopy) {
+        if (resolver.has_copies(at, at + 1)) return FaultResult::kCopiesOut;
         UDAX_CHECK(resolver.copy());
         return FaultResult::kMapped;
       }
@@ -274,9 +289,10 @@ Result<FaultResult> Dax::fault(inode::Inode& inode, FileBlock at, Access access,
       UDAX_TRY(const Resolver::Window window, resolver.look(order_limit));
       UDAX_TRY(EntryTree::Locked entry, space->entries.grab(at, window.order));
       UDAX_SYNC_POINT("dax.fault.entry_locked");
-      UDAX_TRY(const Resolver::Step step, access == Access::kRead ? resolver.read(entry) : resolver.write(entry));
+      UDAX_TRY(const Resolver::Step step, resolver.resolve(entry));
       if (step == Resolver::Step::kDone) return FaultResult::kMapped;
       if (step == Resolver::Step::kBeyondEnd) return FaultResult::kBeyondEnd;
+      if (step == Resolver::Step::kCopiesOut) return FaultResult::kCopiesOut;
     }
   };
   const auto result = resolve();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Taking views back: before blocks go (truncate, punch, zero range, a flip of the flag), and after holes were filled.
+// Taking views back: before blocks go (truncate, punch, zero range, a flip of the flag), after holes were filled, and where
+// a page cache is to have the pages.
 #include "base/sync_point.h"
 #include "dax/dax.h"
 
@@ -34,6 +35,20 @@ void Dax::filled(inode::Inode& inode, FileBlock from, FileBlock to) {
       mappers_.invalidate(inode.ino(), mapping::bytes_of(entry->start(), entry->end()));
     }
     entry->erase();
+  }
+}
+
+void Dax::revoke(inode::Inode& inode, FileBlock from, FileBlock to) {
+  mapping::AddressSpace* const space = inode.space();
+  if (space == nullptr || space->entries.empty() || !mappers_.has_mappers()) return;
+  if (UDAX_KNOB("dax.revoke.skip")) return;
+  // Faults put their entry in before they look for copies, so one that saw none is met here.
+  for (FileBlock at = from; at < to;) {
+    auto entry = space->entries.grab_next(at, to);
+    if (!entry) return;
+    at = entry->end();
+    mappers_.invalidate(inode.ino(), mapping::bytes_of(entry->start(), entry->end()));
+    if (!entry->marked(mapping::Mark::kDirty)) entry->erase();
   }
 }
 

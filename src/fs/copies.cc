@@ -54,6 +54,13 @@ bool Ops::tracks_copies(const inode::Inode& inode) const {
          effective_dax(inode.snapshot());
 }
 
+Status Ops::copies_go_out(inode::Inode& inode, FileBlock from, FileBlock to, bool is_fresh) const {
+  UDAX_TRY(mapping::AddressSpace* const space, inode.make_space());
+  UDAX_CHECK(is_fresh ? space->copies.hand_out(from, to) : space->copies.note_out(from, to));
+  dax().revoke(inode, from, to);
+  return {};
+}
+
 Status Ops::keep_copies(inode::Inode& inode, uint64_t offset, uint64_t size) const {
   mapping::PageCopies* const copies = copies_of(inode);
   if (copies == nullptr || size == 0) return {};
@@ -92,8 +99,10 @@ Status Filesystem::fill(OpenFile& file, uint64_t offset, uint64_t size, const Re
   const auto read_shared = [&]() -> Result<bool> {
     const SharedLockGuard guard(inode.rwsem);
     if (ops.tracks_copies(inode)) {
-      const mapping::AddressSpace* const space = inode.space();
+      mapping::AddressSpace* const space = inode.space();
       if (space == nullptr || !space->copies.all_fresh(from, to)) return false;
+      // A recall that is about to end must not take these for the copies that it has dropped.
+      space->copies.hand_out_again();
     }
     UDAX_CHECK(ops.read_held(inode, offset, size, sink, true));
     return true;
@@ -101,8 +110,7 @@ Status Filesystem::fill(OpenFile& file, uint64_t offset, uint64_t size, const Re
   UDAX_TRY(const bool done, read_shared());
   if (!done) {
     const LockGuard guard(inode.rwsem);
-    UDAX_TRY(mapping::AddressSpace* const space, inode.make_space());
-    UDAX_CHECK(space->copies.hand_out(from, to));
+    UDAX_CHECK(ops.copies_go_out(inode, from, to, true));
     dax::count(dax_->counters().pages_filled, to - from);
     UDAX_CHECK(ops.read_held(inode, offset, size, sink, true));
   }
@@ -144,29 +152,34 @@ Status Filesystem::write_back(OpenFile& file, uint64_t offset, std::span<const s
 
 Result<uint64_t> Filesystem::write_through(OpenFile& file, uint64_t offset, std::span<const std::byte> data,
                                            bool kill_suidgid) {
-  const Ops ops{*this};
-  inode::Inode& inode = file.inode();
-  UDAX_TRY(const uint64_t done, write(file, offset, data, false, kill_suidgid));
-  const auto is_tracked = [&] {
-    const SharedLockGuard guard(inode.rwsem);
-    return ops.tracks_copies(inode);
-  };
-  if (done == 0 || !is_tracked()) return done;
-  const LockGuard guard(inode.rwsem);
-  UDAX_TRY(mapping::AddressSpace* const space, inode.make_space());
-  UDAX_CHECK(space->copies.note_out(first_block(offset), end_block(offset + done)));
-  space->copies.overlay(offset, data.first(done));
-  return done;
+  return write_as(Bytes::kCached, file, offset, data, false, kill_suidgid, nullptr);
 }
 
-void Filesystem::recall(OpenFile& file, const StaleCopies& stale) {
+void Filesystem::recall(OpenFile& file, const StaleCopies& stale) { recall(file.inode(), stale); }
+
+void Filesystem::recall(inode::Inode& inode, const StaleCopies& stale) {
   if (!stale.any()) return;
-  inode::Inode& inode = file.inode();
   dax::count(dax_->counters().copies_recalled);
   mappers().drop_copies(inode.ino(), mapping::bytes_of(stale.from, stale.to));
   const LockGuard guard(inode.rwsem);
   if (mapping::AddressSpace* const space = inode.space(); space != nullptr) {
     space->copies.end_wave(stale.from, stale.to, stale.wave);
+  }
+}
+
+Result<dax::FaultResult> Filesystem::fault(inode::Inode& inode, FileBlock at, dax::Access access,
+                                           uint32_t order_max, const dax::Install& install) {
+  for (;;) {
+    UDAX_TRY(const dax::FaultResult result, dax_->fault(inode, at, access, order_max, install));
+    if (result != dax::FaultResult::kCopiesOut) return result;
+    const uint64_t blocks = order_max >= mapping::kHugeOrder ? kHugeBlocks : 1;
+    StaleCopies out{FileBlock(align_down(at.value, blocks)), {}, {}};
+    out.to = out.from + blocks;
+    {
+      const SharedLockGuard guard(inode.rwsem);
+      out.wave = inode.space()->copies.begin_wave();
+    }
+    recall(inode, out);
   }
 }
 

@@ -193,6 +193,10 @@ class Filesystem {
   /// does not wait for. To be called before whoever wrote is told so.
   void recall(OpenFile& file, const StaleCopies& stale);
 
+  /// A mapper's fault: dax::Dax::fault(), with copies of the page taken back first. REQUIRES: as recall(). Never kCopiesOut.
+  [[nodiscard]] Result<dax::FaultResult> fault(inode::Inode& inode, FileBlock at, dax::Access access,
+                                               uint32_t order_max, const dax::Install& install);
+
   /// `mode`: kFalloc...
   [[nodiscard]] Status fallocate(OpenFile& file, uint32_t mode, uint64_t offset, uint64_t length);
   [[nodiscard]] Result<uint64_t> copy_range(OpenFile& from, uint64_t from_offset, OpenFile& to, uint64_t to_offset,
@@ -225,6 +229,13 @@ class Filesystem {
   friend struct Ops;  // fs/ops.h: what the files of this folder share
   Filesystem(std::shared_ptr<media::Medium> medium, const MountOptions& options);
   void release(OpenFile& file);
+  [[nodiscard]] Status flush_all();
+  void recall(inode::Inode& inode, const StaleCopies& stale);
+  /// Whose bytes a write's are: its caller's alone, or in the pages of a cache as well.
+  enum class Bytes : uint8_t { kApart, kCached };
+  [[nodiscard]] Result<uint64_t> write_as(Bytes bytes, OpenFile& file, uint64_t offset,
+                                          std::span<const std::byte> data, bool append, bool kill_suidgid,
+                                          StaleCopies* stale);
 
   std::shared_ptr<media::Medium> medium_;
   MountOptions options_;

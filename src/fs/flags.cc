@@ -8,7 +8,8 @@
 //   drop      every view, in every mapper, after what is dirty was made durable; if that fails the flag stays
 //   change    one transaction, durable when it commits
 //   go        locks are let go; faults and opens go the new way
-//   recall    once more: pages that came in between, filled the old way
+//   recall    once more: pages that came in between, filled the old way. Of these nobody has taken note, so until they are
+//             back any page is treated as if a copy of it were out
 // It cannot fail half-way: before the transaction nothing has changed but where bytes are cached, and after it nothing
 // can fail. Handles that were opened the old way stay so (a limit of the kernel's), are counted, and stay coherent: see
 // copies.cc.
@@ -56,16 +57,34 @@ Status store(const Ops& ops, inode::Inode& inode, const Wanted& wanted, std::opt
   return change.commit();
 }
 
-/// Views go, the flags change. REQUIRES: rwsem exclusive.
-Status flip(const Ops& ops, inode::Inode& inode, const Wanted& wanted, std::optional<uint32_t> project_id) {
+/// Whether pages are handed out of which no note is taken, and will be missed once the flags are `flags`.
+bool has_untold_copies(const Ops& ops, const inode::Inode& inode, uint32_t flags) {
+  format::Inode after = inode.snapshot();
+  after.flags = flags;
+  return !ops.tracks_copies(inode) && ops.effective_dax(after) && !UDAX_KNOB("fs.flip.no_suspicion");
+}
+
+/// Views go, the flags change. `is_untold`: copies are out of which no note was taken; they are suspected from then on.
+/// REQUIRES: rwsem exclusive, and that there is an address space.
+Status flip(const Ops& ops, inode::Inode& inode, const Wanted& wanted, std::optional<uint32_t> project_id,
+            bool is_untold) {
   const InvalidateLock guard(inode);
   UDAX_SYNC_POINT("fs.flip.locked");
   UDAX_CHECK(ops.flush_data(inode));
   UDAX_CHECK(ops.dax().drop(inode, FileBlock(0), extent::kFileBlockEnd));
   UDAX_CHECK(store(ops, inode, wanted, project_id));
+  if (is_untold) inode.space()->copies.suspect();
   dax::count(ops.dax().counters().flips);
   UDAX_SYNC_POINT("fs.flip.done");
   return {};
+}
+
+/// No store comes through a view any more once the flags have changed. REQUIRES: rwsem exclusive.
+Status make_immutable(const Ops& ops, inode::Inode& inode, const Wanted& wanted,
+                      std::optional<uint32_t> project_id) {
+  const InvalidateLock guard(inode);
+  UDAX_CHECK(ops.flush_data(inode));
+  return store(ops, inode, wanted, project_id);
 }
 
 }  // namespace
@@ -77,6 +96,8 @@ Status Filesystem::set_flags(Ino ino, uint32_t flags, uint32_t mask, std::option
   if ((mask & ~format::kFlagsKnown) != 0 || (flags & ~mask) != 0) return Error::kNotSupported;
   UDAX_TRY(const inode::InodeRef ref, ops.get(ino));
   inode::Inode& inode = *ref;
+  bool is_untold = false;
+  mapping::PageCopies::Wave wave;
   bool recalled = false;
   for (;; recalled = true) {
     if (recalled) mappers().drop_copies(ino, {});
@@ -85,12 +106,22 @@ Status Filesystem::set_flags(Ino ino, uint32_t flags, uint32_t mask, std::option
     UDAX_TRY(const Wanted wanted, check(inode.image(), flags, mask, project_id, caller));
     const uint32_t changed = wanted.flags ^ inode.image().flags;
     if (changed == 0 && !wanted.new_project) return {};
-    if (!inode.is_reg() || (changed & format::kFlagDax) == 0) return store(ops, inode, wanted, project_id);
+    const bool is_flip = inode.is_reg() && (changed & format::kFlagDax) != 0;
+    const bool becomes_immutable = (changed & wanted.flags & format::kFlagImmutable) != 0;
+    if (!is_flip && inode.is_reg() && becomes_immutable) return make_immutable(ops, inode, wanted, project_id);
+    if (!is_flip) return store(ops, inode, wanted, project_id);
     if (!recalled) continue;  // without the lock
-    UDAX_CHECK(flip(ops, inode, wanted, project_id));
+    UDAX_TRY(mapping::AddressSpace* const space, inode.make_space());
+    is_untold = has_untold_copies(ops, inode, wanted.flags);
+    wave = space->copies.begin_wave();
+    UDAX_CHECK(flip(ops, inode, wanted, project_id, is_untold));
     break;
   }
   mappers().drop_copies(ino, {});
+  const LockGuard guard(inode.rwsem);
+  mapping::PageCopies& copies = inode.space()->copies;
+  copies.end_wave(FileBlock(0), extent::kFileBlockEnd, wave);
+  if (is_untold) copies.trust();
   return {};
 }
 

@@ -121,19 +121,16 @@ Result<std::unique_ptr<Filesystem>> Filesystem::mount(std::shared_ptr<media::Med
 Status Filesystem::unmount() {
   UDAX_ASSERT(mounted_);
   mounted_ = false;
+  const Status synced = read_only() ? Status() : flush_all();
   cache_->forget_all();
   if (read_only()) return {};
   const Status empty = table_->release_empty_chunks();
-  const auto flush_all = [this]() -> Status {
-    const Status flushed = medium_->deep_flush(0, medium_->size());
-    return flushed || medium_->failed_by_loss() ? Status() : flushed;  // of losses those know who stored there
-  };
-  const Status synced = flush_all();
   const Status closed = journal_->close();
   UDAX_CHECK(empty);
   UDAX_CHECK(synced);
   UDAX_CHECK(closed);
-  return flush_all();
+  const Status flushed = medium_->deep_flush(0, medium_->size());
+  return flushed || medium_->failed_by_loss() ? Status() : flushed;  // of losses those know who stored there
 }
 
 Status Filesystem::remember(Ino ino) {

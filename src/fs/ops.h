@@ -171,6 +171,9 @@ struct Ops {
   /// Everything that was stored to the file is durable afterwards.
   [[nodiscard]] Status flush_data(inode::Inode& inode) const;
 
+  /// Copies of [from, to) are about to be made: of what the file holds (fresh), or by who writes whole pages. Notes them, and
+  /// takes the mappers' views back. kNoMemory. REQUIRES: rwsem exclusive.
+  [[nodiscard]] Status copies_go_out(inode::Inode& inode, FileBlock from, FileBlock to, bool is_fresh) const;
   /// Copies of [offset, offset + size) are out, and the bytes are about to change: see mapping/page_copies.h. REQUIRES: rwsem
   /// exclusive.
   [[nodiscard]] Status keep_copies(inode::Inode& inode, uint64_t offset, uint64_t size) const;

@@ -25,9 +25,21 @@ Status Filesystem::fsync(OpenFile& file, bool /*data_only*/) {
 Status Filesystem::sync() {
   if (read_only()) return {};
   if (journal_->failed()) return Error::kIo;
+  return flush_all();
+}
+
+Status Filesystem::flush_all() {
+  const Ops ops{*this};
+  // A deep flush alone does not reach what is in the CPUs' caches.
+  UDAX_TRY(const std::vector<inode::InodeRef> dirty, cache_->dirty());
+  Status all;
+  for (const inode::InodeRef& ref : dirty) {
+    if (const Status flushed = ops.flush_data(*ref); !flushed && all) all = flushed;
+  }
   // What lost pages were to hold has been told to those who stored it.
   const Status flushed = medium_->deep_flush(0, medium_->size());
-  return flushed || medium_->failed_by_loss() ? Status() : flushed;
+  if (!flushed && !medium_->failed_by_loss()) return flushed;
+  return all;
 }
 
 }  // namespace udax::fs

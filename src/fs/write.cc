@@ -183,6 +183,12 @@ Result<uint64_t> Ops::write_exclusive(inode::Inode& inode, uint64_t offset, std:
 
 Result<uint64_t> Filesystem::write(OpenFile& file, uint64_t offset, std::span<const std::byte> data, bool append,
                                    bool kill_suidgid, StaleCopies* stale) {
+  return write_as(Bytes::kApart, file, offset, data, append, kill_suidgid, stale);
+}
+
+Result<uint64_t> Filesystem::write_as(Bytes bytes, OpenFile& file, uint64_t offset,
+                                      std::span<const std::byte> data, bool append, bool kill_suidgid,
+                                      StaleCopies* stale) {
   const Ops ops{*this};
   UDAX_CHECK(ops.check_writable());
   inode::Inode& inode = file.inode();
@@ -194,6 +200,7 @@ Result<uint64_t> Filesystem::write(OpenFile& file, uint64_t offset, std::span<co
     if (offset > format::kFileSizeMax || data.size() > format::kFileSizeMax - offset) return Error::kFileTooBig;
     const SharedLockGuard guard(inode.rwsem);
     if (tearing == Tearing::kNever || has_copies(inode, offset, data.size())) return false;
+    if (bytes == Bytes::kCached && ops.tracks_copies(inode)) return false;
     const format::Inode image = inode.snapshot();
     UDAX_CHECK(check_pinned(image, append, offset));
     UDAX_TRY(const bool privileged, ops.has_privileges(image, kill_suidgid));
@@ -208,12 +215,19 @@ Result<uint64_t> Filesystem::write(OpenFile& file, uint64_t offset, std::span<co
       offset = inode.image().size;
       if (data.size() > format::kFileSizeMax - offset) return Error::kFileTooBig;
     }
+    const FileBlock first(offset >> kBlockShift);
+    if (bytes == Bytes::kCached && ops.tracks_copies(inode)) {
+      // The same bytes go to the file and to the copies, so nothing needs to be kept to tell them apart.
+      UDAX_CHECK(ops.copies_go_out(inode, first, FileBlock(blocks_for(offset + data.size())), false));
+      UDAX_TRY(const uint64_t done, ops.write_exclusive(inode, offset, data, kill_suidgid, tearing));
+      inode.space()->copies.overlay(offset, data.first(done));
+      return done;
+    }
     const bool copies = has_copies(inode, offset, data.size());
     if (copies) UDAX_CHECK(ops.keep_copies(inode, offset, data.size()));
     UDAX_TRY(const uint64_t done, ops.write_exclusive(inode, offset, data, kill_suidgid, tearing));
     if (copies && stale != nullptr) {
-      *stale = {FileBlock(offset >> kBlockShift), FileBlock(blocks_for(offset + done)),
-                inode.space()->copies.begin_wave()};
+      *stale = {first, FileBlock(blocks_for(offset + done)), inode.space()->copies.begin_wave()};
     }
     return done;
   };

@@ -126,6 +126,22 @@ InodeCache::InodeCache(InodeTable& table, uint64_t capacity) : table_(table), im
 
 InodeCache::~InodeCache() = default;
 
+Result<std::vector<InodeRef>> InodeCache::dirty() try {
+  std::vector<InodeRef> found;
+  for (Impl::Shard& s : impl_->shards) {
+    const LockGuard guard(s.mutex);
+    for (const auto& entry : s.inodes.entries()) {
+      if (entry.value == nullptr || !entry.value->has_dirty_data()) continue;
+      found.emplace_back();  // may throw: nothing is taken yet
+      s.take(entry.value);
+      found.back() = InodeRef(this, entry.value);
+    }
+  }
+  return found;
+} catch (const std::bad_alloc&) {
+  return Error::kNoMemory;
+}
+
 // --- Inodes ----------------------------------------------------------------------------------------------------------
 
 Result<InodeRef> InodeCache::get(Ino ino) {

@@ -21,6 +21,7 @@
 #include <cstdint>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "inode/inode.h"
@@ -106,6 +107,9 @@ class InodeCache {
   /// `inode` is free on the medium: it stays as a ghost for as long as the kernel knows it. The caller holds its rwsem
   /// exclusive, and has called hold_number before the commit that freed it.
   void mark_dead(Inode& inode);
+
+  /// Those with bytes that only a flush makes durable, as it was at some moment of the call. kNoMemory.
+  [[nodiscard]] Result<std::vector<InodeRef>> dirty();
 
   /// The mount is gone: all lookup counts become zero, dead inodes go.
   void forget_all();

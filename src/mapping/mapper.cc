@@ -40,4 +40,9 @@ void MapperRegistry::drop_copies(Ino ino, ByteRange range) {
   for (CopyHolder* holder : holders_) holder->drop_copies(ino, range);
 }
 
+bool MapperRegistry::has_mappers() {
+  const SharedLockGuard guard(mutex_);
+  return !mappers_.empty();
+}
+
 }  // namespace udax::mapping

@@ -63,6 +63,8 @@ class MapperRegistry {
   void invalidate(Ino ino, ByteRange range);
   void write_protect(Ino ino, ByteRange range);
   void drop_copies(Ino ino, ByteRange range);
+  /// Whether somebody may hold views.
+  [[nodiscard]] bool has_mappers();
 
  private:
   SharedMutex mutex_;

@@ -25,14 +25,13 @@ Piece piece_in(uint64_t at, uint64_t offset, uint64_t size) {
 
 }  // namespace
 
-bool PageCopies::is_out(FileBlock at) const {
-  const auto chunk = chunks_.find(at.value / kChunkPages);
-  return chunk != chunks_.end() && chunk->second.test(at.value % kChunkPages);
+bool PageCopies::is_known_out(FileBlock at) const {
+  const auto chunk = out_.find(at.value / kChunkPages);
+  return chunk != out_.end() && chunk->second.test(at.value % kChunkPages);
 }
 
-bool PageCopies::any(FileBlock from, FileBlock to) const {
-  if (from >= to) return false;
-  for (auto c = chunks_.lower_bound(from.value / kChunkPages); c != chunks_.end(); ++c) {
+bool PageCopies::any_known(FileBlock from, FileBlock to) const {
+  for (auto c = out_.lower_bound(from.value / kChunkPages); c != out_.end(); ++c) {
     const uint64_t base = c->first * kChunkPages;
     if (base >= to.value) return false;
     const uint64_t begin = std::max(from.value, base) - base;
@@ -44,11 +43,18 @@ bool PageCopies::any(FileBlock from, FileBlock to) const {
   return false;
 }
 
+bool PageCopies::any(FileBlock from, FileBlock to) const {
+  if (from >= to || empty()) return false;
+  const LockGuard guard(out_lock_);
+  return suspicions_ > 0 || any_known(from, to);
+}
+
 bool PageCopies::all_fresh(FileBlock from, FileBlock to) const {
   if (const auto twin = twins_.lower_bound(from.value); twin != twins_.end() && twin->first < to.value)
     return false;
+  const LockGuard guard(out_lock_);
   for (FileBlock at = from; at < to; at += 1) {
-    if (!is_out(at)) return false;
+    if (!is_known_out(at)) return false;
   }
   return true;
 }
@@ -61,7 +67,11 @@ Status PageCopies::hand_out(FileBlock from, FileBlock to) {
 
 Status PageCopies::note_out(FileBlock from, FileBlock to) try {
   ++hand_out_count_;
-  for (FileBlock at = from; at < to; at += 1) chunks_[at.value / kChunkPages].set(at.value % kChunkPages);
+  const LockGuard guard(out_lock_);
+  for (FileBlock at = from; at < to; at += 1) {
+    out_[at.value / kChunkPages].set(at.value % kChunkPages);
+    is_empty_.store(false);
+  }
   return {};
 } catch (const std::bad_alloc&) {
   return Error::kNoMemory;
@@ -70,7 +80,7 @@ Status PageCopies::note_out(FileBlock from, FileBlock to) try {
 Status PageCopies::keep(FileBlock from, FileBlock to, const std::function<Status(FileBlock, Page&)>& current) try {
   if (UDAX_KNOB("mapping.copies.no_twins")) return {};
   for (FileBlock at = from; at < to; at += 1) {
-    if (!is_out(at) || twins_.contains(at.value)) continue;
+    if (!any(at, at + 1) || twins_.contains(at.value)) continue;
     auto twin = std::make_unique<Twin>();
     UDAX_CHECK(current(at, twin->page));
     twin->number = twin_count_;
@@ -143,14 +153,31 @@ void PageCopies::end_wave(FileBlock from, FileBlock to, Wave wave) {
 void PageCopies::forget(FileBlock from, FileBlock to) {
   if (from >= to) return;
   twins_.erase(twins_.lower_bound(from.value), twins_.lower_bound(to.value));
-  for (auto c = chunks_.lower_bound(from.value / kChunkPages); c != chunks_.end();) {
+  const LockGuard guard(out_lock_);
+  for (auto c = out_.lower_bound(from.value / kChunkPages); c != out_.end();) {
     const uint64_t base = c->first * kChunkPages;
-    if (base >= to.value) return;
+    if (base >= to.value) break;
     const uint64_t begin = std::max(from.value, base) - base;
     const uint64_t end = std::min(to.value - base, kChunkPages);
     for (uint64_t i = begin; i < end; ++i) c->second.reset(i);
-    c = c->second.none() ? chunks_.erase(c) : std::next(c);
+    c = c->second.none() ? out_.erase(c) : std::next(c);
   }
+  update_empty();
+}
+
+void PageCopies::suspect() {
+  const LockGuard guard(out_lock_);
+  ++suspicions_;
+  update_empty();
+}
+
+void PageCopies::trust() {
+  const LockGuard guard(out_lock_);
+  UDAX_ASSERT(suspicions_ > 0);
+  if (--suspicions_ > 0) return;
+  std::erase_if(
+      twins_, [this](const auto& twin) UDAX_REQUIRES(out_lock_) { return !is_known_out(FileBlock(twin.first)); });
+  update_empty();
 }
 
 }  // namespace udax::mapping

@@ -14,10 +14,12 @@
 // - A twin holds what the holder's copy would be if nothing had been stored to it since.
 // - A page handed out anew has no twin: its holder asks for a page only when it has no copy of it.
 //
-// Thread safety and locks: the inode's rwsem, shared for the const members, exclusive for the others.
+// Thread safety and locks: the inode's rwsem, shared for the const members, exclusive for the others. any() needs none, for
+// faults: which pages are out is under a lock of its own, a leaf.
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <bitset>
 #include <cstddef>
 #include <cstdint>
@@ -27,6 +29,7 @@
 #include <span>
 
 #include "base/error.h"
+#include "base/mutex.h"
 #include "base/types.h"
 
 namespace udax::mapping {
@@ -35,15 +38,17 @@ class PageCopies {
  public:
   using Page = std::array<std::byte, kBlockSize>;
 
-  /// Some page of [from, to) is handed out.
+  /// Some page of [from, to) is handed out, or may be. Needs no lock.
   [[nodiscard]] bool any(FileBlock from, FileBlock to) const;
   /// All are, and have no twin: handing them out again changes nothing.
   [[nodiscard]] bool all_fresh(FileBlock from, FileBlock to) const;
-  [[nodiscard]] bool empty() const { return chunks_.empty(); }
+  [[nodiscard]] bool empty() const { return is_empty_.load(); }
   [[nodiscard]] size_t twins() const { return twins_.size(); }
 
   /// [from, to) is about to be copied out, as the file has it. kNoMemory: nothing may be copied.
   [[nodiscard]] Status hand_out(FileBlock from, FileBlock to);
+  /// [from, to), all fresh, is about to be copied out once more. The inode's rwsem shared will do.
+  void hand_out_again() { hand_out_count_.fetch_add(1, std::memory_order_relaxed); }
   /// The holder has made copies of [from, to) by itself: it wrote the whole pages, to the file as well. kNoMemory.
   [[nodiscard]] Status note_out(FileBlock from, FileBlock to);
   /// [from, to) of the file is about to change: keeps twins of what is handed out of it. `current` gives a page of the file
@@ -67,6 +72,11 @@ class PageCopies {
   /// The holder has dropped its copies of [from, to), whatever was stored to them.
   void forget(FileBlock from, FileBlock to);
 
+  /// Until the matching trust(), any page may be out: pages were handed out untold. What comes back of one that has changed
+  /// since suspect() is told from that; at trust() no copy is left but of pages handed out since.
+  void suspect();
+  void trust();
+
  private:
   static constexpr uint64_t kChunkPages = 512;
   struct Twin {
@@ -74,12 +84,18 @@ class PageCopies {
     Page page;
   };
   using Chunk = std::bitset<kChunkPages>;
-  [[nodiscard]] bool is_out(FileBlock at) const;
+  using Chunks = std::map<uint64_t, Chunk>;  // pages by block / kChunkPages; none is empty
+  [[nodiscard]] bool is_known_out(FileBlock at) const UDAX_REQUIRES(out_lock_);
+  [[nodiscard]] bool any_known(FileBlock from, FileBlock to) const UDAX_REQUIRES(out_lock_);
+  void update_empty() UDAX_REQUIRES(out_lock_) { is_empty_.store(suspicions_ == 0 && out_.empty()); }
 
-  std::map<uint64_t, Chunk> chunks_;                 // pages handed out, by block / kChunkPages; none is empty
+  mutable Mutex out_lock_;
+  Chunks out_ UDAX_GUARDED_BY(out_lock_);  // handed out
+  uint32_t suspicions_ UDAX_GUARDED_BY(out_lock_) = 0;
+  std::atomic<bool> is_empty_{true};  // the two say that nothing can be out: for those that take no lock
   std::map<uint64_t, std::unique_ptr<Twin>> twins_;  // by block
   uint64_t twin_count_ = 0;
-  uint64_t hand_out_count_ = 0;
+  std::atomic<uint64_t> hand_out_count_{0};
 };
 
 }  // namespace udax::mapping

@@ -78,7 +78,7 @@ TEST_F(Race6, FaultsWaitForAFlip) {
 TEST_F(Race6, ControlAFaultMapsInTheMidstOfAFlip) {
   Stage stage;
   const ScopedKnob knob("dax.fault.skip_invalidate_lock");
-  const Outcome out = play(stage, "fs.flip.done");
+  const Outcome out = play(stage, "dax.drop.invalidated");
   EXPECT_FALSE(out.waited);
   EXPECT_TRUE(out.has_view) << "made while the flag changed";
   stage.abandon();

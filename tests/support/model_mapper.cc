@@ -174,19 +174,19 @@ Touch Mapping::fault(FileBlock at, bool is_store) {
   faults_.fetch_add(1);
   const bool copies = is_store && kind_ == Kind::kPrivate;
   const dax::Access access = copies ? dax::Access::kCopy : is_store ? dax::Access::kWrite : dax::Access::kRead;
-  const auto result = mapper_.fs_.dax().fault(file_->inode(), at, access, mapper_.order_max_,
-                                              [&](const dax::View& view) -> Status {
-                                                // What a mapper may rely on.
-                                                const bool is_huge = view.count == kHugeBlocks;
-                                                UDAX_ASSERT(view.count == 1 || is_huge);
-                                                UDAX_ASSERT(!is_huge || mapper_.order_max_ == mapping::kHugeOrder);
-                                                UDAX_ASSERT(view.start <= at && at < view.start + view.count);
-                                                UDAX_ASSERT(view.start.value % view.count == 0);
-                                                UDAX_ASSERT(view.device.value % view.count == 0);
-                                                UDAX_ASSERT(!view.is_writable || !view.is_zero());
-                                                install(view, copies);
-                                                return {};
-                                              });
+  const auto result =
+      mapper_.fs_.fault(file_->inode(), at, access, mapper_.order_max_, [&](const dax::View& view) -> Status {
+        // What a mapper may rely on.
+        const bool is_huge = view.count == kHugeBlocks;
+        UDAX_ASSERT(view.count == 1 || is_huge);
+        UDAX_ASSERT(!is_huge || mapper_.order_max_ == mapping::kHugeOrder);
+        UDAX_ASSERT(view.start <= at && at < view.start + view.count);
+        UDAX_ASSERT(view.start.value % view.count == 0);
+        UDAX_ASSERT(view.device.value % view.count == 0);
+        UDAX_ASSERT(!view.is_writable || !view.is_zero());
+        install(view, copies);
+        return {};
+      });
   if (!result) {
     error_.store(result.error());
     return Touch::kFailed;

@@ -70,6 +70,7 @@ class ModelPageCache final : public mapping::CopyHolder {
   }
   void drop_copies(Ino ino, mapping::ByteRange range) override {
     if (ino != file_.ino()) return;
+    if (between_) between_();
     for (uint64_t p = range.start / kBlockSize; !pages_.empty() && p <= pages_.rbegin()->first; ++p) {
       if (p * kBlockSize >= range.end) break;
       write_back(p);
@@ -77,7 +78,7 @@ class ModelPageCache final : public mapping::CopyHolder {
       if (between_) between_();
     }
   }
-  /// Called after each page that is dropped: what others do meanwhile.
+  /// Called before pages are dropped, and after each: what others do meanwhile.
   void between(std::function<void()> what) { between_ = std::move(what); }
   [[nodiscard]] bool has(uint64_t page) const { return pages_.contains(page); }
 

@@ -56,7 +56,8 @@ class PowerMedium final : public media::MemoryMedium {
     return MemoryMedium::drain();
   }
   [[nodiscard]] Status deep_flush(uint64_t offset, uint64_t size) override {
-    note(offset, size);
+    // Of pages it is msync; of cache lines it drains what has left the CPUs' caches, and does not reach into these.
+    if (granularity() == media::Granularity::kPage) note(offset, size);
     return drain();
   }
   [[nodiscard]] bool is_lost(uint64_t offset, uint64_t size) const override {

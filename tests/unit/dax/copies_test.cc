@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// A file that is open both ways: through a page cache, and directly. No byte is lost in either direction, and a direct
-// write that has returned is seen through the cache; also over flips of the flag, truncation and punches.
+// A file that is open in all ways: through a page cache, directly, and mapped by a mapper. No byte is lost in any
+// direction, a direct write that has returned is seen through the cache, and a mapper and the cache see each other's
+// stores at once; also over flips of the flag, truncation and punches.
 //
 // The random model: every other 64 bytes are stored to through the cache's mapping or written through the cache, the
-// others are written directly. What a step leaves to another (a recall of stale copies) is done later, with other steps
+// others are written directly or stored to through the mapper while the file is DAX. Of some files the handle for direct
+// writes goes with the flag: no note is taken of copies until it comes back. What a step leaves to another (a recall of stale copies) is done later, with other steps
 // between, and some between the pages of one recall.
 #include <cstdio>
 #include <cstdlib>
 
 #include "base/random.h"
 #include "base/sync_point.h"
+#include "tests/support/model_mapper.h"
 #include "tests/support/model_page_cache.h"
 #include "tests/support/pool.h"
 #include "tests/unit/dax/dax_pool.h"
@@ -28,14 +31,21 @@ constexpr uint32_t kDax = format::kFlagDax;
 
 class BothWays {
  public:
-  explicit BothWays(uint64_t seed) : random_(seed), pool_(16 * kMiB), ino_(pool_.file(kRootIno, "f")) {
+  explicit BothWays(uint64_t seed)
+      : random_(seed), pool_(16 * kMiB), ino_(pool_.file(kRootIno, "f")), keeps_direct_(random_.one_in(2)) {
     resize(kSize);
     cached_ = *pool_->open(ino_, O_RDWR, false);
     EXPECT_TRUE(pool_->set_flags(ino_, kDax, kDax, {}, kRoot));
     direct_ = *pool_->open(ino_, O_RDWR, false);
     cache_ = std::make_unique<ModelPageCache>(pool_.fs(), *cached_);
+    if (!keeps_direct_ || random_.one_in(2)) {
+      mapper_ = std::make_unique<test::ModelMapper>(pool_.fs());
+      reopen();
+    }
   }
   ~BothWays() {
+    mapping_.reset();
+    mapper_.reset();
     cache_.reset();
     cached_.reset();
     direct_.reset();
@@ -81,7 +91,8 @@ class BothWays {
   }
 
   void step(bool is_outermost) {
-    const uint64_t pick = random_.below(is_outermost ? 100 : 85);
+    const uint64_t pick = random_.below(is_outermost ? 115 : 85);
+    if (pick >= 100) return mapping_ == nullptr || direct_ == nullptr ? direct_write() : map();
     if (pick < 25) return store();
     if (pick < 35) return look();
     if (pick < 40) return cache_->write_back(random_.below(kPages));
@@ -101,6 +112,7 @@ class BothWays {
     cache_->write(r.offset, text(r));
   }
   void direct_write() {
+    if (direct_ == nullptr) return;
     const Range r = pick(false);
     fs::StaleCopies stale;
     const auto done = pool_->write(*direct_, r.offset, bytes(text(r)), false, false, &stale);
@@ -113,9 +125,35 @@ class BothWays {
     stale_.erase(stale_.begin());
     with_others_between([&] { pool_->recall(*direct_, stale); });
   }
+  void map() {
+    if (!pool_->dax_state(ino_)->flag) return;  // such a file is not mapped directly
+    const Range r = pick(false);
+    if (random_.one_in(2)) {
+      mapping_->put(r.offset, text(r));
+      return;
+    }
+    const uint64_t from = random_.below(kSize - 100);
+    if (mapping_->get(from, 100) != model_.substr(from, 100)) {
+      wrong_ = "the mapper shows something else at " + std::to_string(from);
+    }
+  }
   void flip() {
     const bool is_on = pool_->dax_state(ino_)->flag;
-    EXPECT_TRUE(pool_->set_flags(ino_, is_on ? 0 : kDax, kDax, {}, kRoot));
+    is_leaving_ = is_on;
+    if (!keeps_direct_ && is_on) {
+      while (!stale_.empty()) recall();
+      mapping_.reset();
+      direct_.reset();
+    }
+    with_others_between([&] { EXPECT_TRUE(pool_->set_flags(ino_, is_on ? 0 : kDax, kDax, {}, kRoot)); });
+    is_leaving_ = false;
+    reopen();
+  }
+  /// With the flag on, files are opened for direct access; also while others of the same are being taken back.
+  void reopen() {
+    if (is_leaving_ || !pool_->dax_state(ino_)->flag) return;
+    if (direct_ == nullptr) direct_ = *pool_->open(ino_, O_RDWR, false);
+    if (mapping_ == nullptr && mapper_ != nullptr) mapping_ = std::make_unique<test::Mapping>(*mapper_, ino_);
   }
   void cut_and_grow() {
     const uint64_t size = random_.below(kSize);
@@ -133,10 +171,11 @@ class BothWays {
     model_.replace(from, to - from, to - from, '\0');
   }
   void with_others_between(const std::function<void()>& what) {
-    bool is_over = false;
-    cache_->between([this, &is_over] {
-      if (is_over || random_.one_in(2)) return;
-      is_over = true;
+    uint64_t left = random_.between(1, 4);
+    cache_->between([this, &left] {
+      if (left == 0 || random_.one_in(2)) return;
+      --left;
+      reopen();
       step(false);
     });
     what();
@@ -155,9 +194,13 @@ class BothWays {
   Random random_;
   TestPool pool_;
   Ino ino_;
+  const bool keeps_direct_;
+  bool is_leaving_ = false;  // the flag is being taken off
   fs::OpenFilePtr cached_;
   fs::OpenFilePtr direct_;
   std::unique_ptr<ModelPageCache> cache_;
+  std::unique_ptr<test::ModelMapper> mapper_;
+  std::unique_ptr<test::Mapping> mapping_;
   std::vector<fs::StaleCopies> stale_;
   std::string model_ = std::string(kSize, '\0');
   std::string wrong_;
@@ -180,6 +223,74 @@ TEST(Copies, ControlWithoutTwinsBytesAreLost) {
   uint64_t wrong = 0;
   for (uint64_t seed = 1; seed <= 5; ++seed) wrong += BothWays(seed).run(600).empty() ? 0 : 1;
   EXPECT_EQ(wrong, 5U);
+}
+
+TEST(Copies, ControlOneSideBlindToTheOther) {
+  if (!sync_point::kCompiledIn) GTEST_SKIP() << "knobs are not compiled in";
+  for (const char* const name : {"dax.fault.ignore_copies", "dax.revoke.skip", "fs.flip.no_suspicion"}) {
+    const sync_point::ScopedKnob knob(name);
+    uint64_t wrong = 0;
+    for (uint64_t seed = 1; seed <= 300 && wrong == 0; ++seed) wrong += BothWays(seed).run(600).empty() ? 0 : 1;
+    EXPECT_EQ(wrong, 1U) << name;
+  }
+}
+
+/// Does something at a time when copies are being dropped: before the cache proper, or after it.
+struct DuringRecalls final : mapping::CopyHolder {
+  explicit DuringRecalls(std::function<void(int)> does) : what(std::move(does)) {}
+  void drop_copies(Ino /*ino*/, mapping::ByteRange /*range*/) override { what(++count); }
+  std::function<void(int)> what;
+  int count = 0;
+};
+
+// A page that the cache fills and a process stores to after a flip's first recall: nobody has taken note of it, and yet what
+// is written directly before the second recall is there after it.
+TEST(Copies, APageThatComesDuringAFlip) {
+  TestPool pool(16 * kMiB);
+  const Ino f = pool.file(kRootIno, "f", std::string(kBlockSize, 'd'));
+  const auto cached = *pool->open(f, O_RDWR, false);
+  DuringRecalls before([&](int n) {
+    if (n != 2) return;
+    const auto direct = *pool->open(f, O_RDWR, false);
+    EXPECT_TRUE(direct->dax());
+    fs::StaleCopies stale;
+    EXPECT_TRUE(pool->write(*direct, 200, bytes("direct"), false, false, &stale));
+    EXPECT_TRUE(stale.any());
+  });
+  pool->mappers().add(&before);
+  ModelPageCache cache(pool.fs(), *cached);
+  DuringRecalls after([&](int n) {
+    if (n == 1) cache.store(100, "cached");
+  });
+  pool->mappers().add(&after);
+  ASSERT_TRUE(pool->set_flags(f, kDax, kDax, {}, kRoot));
+  EXPECT_EQ(pool.read(f, 100, 6), "cached");
+  EXPECT_EQ(pool.read(f, 200, 6), "direct");
+  EXPECT_TRUE(cached->inode().space()->copies.empty());
+  EXPECT_EQ(cached->inode().space()->copies.twins(), 0U);
+  pool->mappers().remove(&before);
+  pool->mappers().remove(&after);
+}
+
+TEST(Copies, AMapperAndACacheSeeEachOther) {
+  TestPool pool(16 * kMiB);
+  const Ino f = pool.file(kRootIno, "f", std::string(kBlockSize, 'd'));
+  const auto cached = *pool->open(f, O_RDWR, false);
+  ASSERT_TRUE(pool->set_flags(f, kDax, kDax, {}, kRoot));
+  ModelPageCache cache(pool.fs(), *cached);
+  test::ModelMapper mapper(pool.fs());
+  test::Mapping m(mapper, f);
+  EXPECT_EQ(cache.load(0, 1), "d");
+  m.put(10, "mapped");
+  EXPECT_FALSE(cache.has(0));
+  EXPECT_EQ(cache.load(10, 6), "mapped");
+  EXPECT_FALSE(m.pte(FileBlock(0)).is_there);
+  cache.store(100, "cached");
+  EXPECT_EQ(m.get(100, 6), "cached");
+  m.put(10, "MAPPED");
+  EXPECT_EQ(cache.load(10, 6), "MAPPED");
+  cache.write(200, "written");
+  EXPECT_EQ(m.get(200, 7), "written");
 }
 
 // The thread of August 2017 once more, with a cache on the other side: what was stored to its pages is there after.

@@ -52,6 +52,24 @@ TEST(Flag, TheNextOpenGoesByIt) {
   EXPECT_EQ(pool->dax_state(f)->open_dax, 1U);
 }
 
+// A view that was writable before is not afterwards: the next store asks, and is refused.
+TEST(Flag, AnImmutableFileIsNotStoredTo) {
+  TestPool pool(16 * kMiB);
+  const Ino f = pool.file(kRootIno, "f", std::string(2 * kBlockSize, 'd'));
+  test::ModelMapper mapper(pool.fs());
+  test::Mapping mapping(mapper, f);
+  mapping.put(0, "before");
+  ASSERT_TRUE(pool->set_flags(f, format::kFlagImmutable, format::kFlagImmutable, {}, kRoot));
+  for (const uint64_t at : {uint64_t{0}, uint64_t{kBlockSize}}) {
+    EXPECT_EQ(mapping.store(at, "after", 5), test::Touch::kFailed);
+    EXPECT_EQ(mapping.error(), Error::kPermission);
+  }
+  EXPECT_EQ(mapping.get(0, 7), "befored");
+  ASSERT_TRUE(pool->set_flags(f, 0, format::kFlagImmutable, {}, kRoot));
+  mapping.put(0, "after");
+  EXPECT_EQ(mapping.get(0, 6), "aftere");
+}
+
 TEST(Flag, HandlesAreCountedAsTheyWereOpened) {
   TestPool pool(16 * kMiB);
   const Ino f = pool.file(kRootIno, "f");

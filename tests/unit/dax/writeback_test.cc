@@ -53,6 +53,35 @@ TEST_F(Writeback, CostsWhatIsDirty) {
   }
 }
 
+// A deep flush does not reach into the CPUs' caches: syncfs and unmounting must flush what was stored through views.
+TEST_F(Writeback, SyncOfTheWholeFlushesWhatIsMapped) {
+  const Ino files[] = {hole("one", kBlockSize), hole("two", 2 * kBlockSize)};
+  ModelMapper mapper(pool_.fs());
+  Mapping one(mapper, files[0]);
+  Mapping two(mapper, files[1]);
+  one.put(5, "synced");
+  two.put(kBlockSize, "synced");
+  ASSERT_TRUE(pool_->sync());
+  EXPECT_EQ(after_power_failure(files[0], 5, 6), "synced");
+  EXPECT_EQ(after_power_failure(files[1], kBlockSize, 6), "synced");
+  EXPECT_FALSE(one.pte(FileBlock(0)).is_writable);
+  const uint64_t protections = mapper.protections();
+  ASSERT_TRUE(pool_->sync());
+  EXPECT_EQ(mapper.protections(), protections) << "nothing was dirty any more";
+}
+
+TEST_F(Writeback, UnmountingFlushesWhatWasMapped) {
+  const Ino f = hole("f", kBlockSize);
+  {
+    ModelMapper mapper(pool_.fs());
+    Mapping mapping(mapper, f);
+    mapping.put(5, "stored");
+  }
+  EXPECT_NE(after_power_failure(f, 5, 6), "stored");
+  pool_.unmount();
+  EXPECT_EQ(after_power_failure(f, 5, 6), "stored");
+}
+
 TEST_F(Writeback, AHugeEntryIsFlushedAsOne) {
   const Ino f = hole("f", kHugeSize);
   ModelMapper mapper(pool_.fs(), ModelMapper::Pages::kHuge);

@@ -350,6 +350,40 @@ uint64_t first_seed() {
   return seed % 1'000'000;
 }
 
+// Regression: a page that was out, fresh, and filled once more while a recall of it was ending was taken for dropped.
+TEST_F(Copies, HandedOutOnceMoreDuringARecall) {
+  ASSERT_TRUE(copies_.hand_out(FileBlock(1), FileBlock(2)));
+  const PageCopies::Wave wave = copies_.begin_wave();
+  ASSERT_TRUE(copies_.all_fresh(FileBlock(1), FileBlock(2)));
+  copies_.hand_out_again();
+  copies_.end_wave(FileBlock(0), FileBlock(8), wave);
+  EXPECT_TRUE(is_out(1));
+  copies_.end_wave(FileBlock(0), FileBlock(8), copies_.begin_wave());
+  EXPECT_FALSE(is_out(1));
+}
+
+TEST_F(Copies, SuspectedPagesAreToldApartUntilTheyAreBack) {
+  EXPECT_TRUE(copies_.empty());
+  copies_.suspect();
+  EXPECT_FALSE(copies_.empty());
+  EXPECT_TRUE(is_out(3));
+  EXPECT_FALSE(copies_.all_fresh(FileBlock(3), FileBlock(4)));
+  std::string copy = page(3);  // handed out before
+  copy[10] = 's';
+  direct_write(3 * kBlockSize + 20, "direct");
+  EXPECT_EQ(come_back(3 * kBlockSize, copy), std::to_string(3 * kBlockSize + 10) + ":s ");
+  EXPECT_EQ(file_.substr(3 * kBlockSize + 20, 6), "direct");
+  direct_write(4 * kBlockSize, "kept");
+  ASSERT_TRUE(copies_.hand_out(FileBlock(5), FileBlock(6)));
+  copies_.suspect();  // somebody else, too
+  copies_.trust();
+  EXPECT_TRUE(is_out(4));
+  copies_.trust();
+  EXPECT_FALSE(is_out(4));
+  EXPECT_TRUE(is_out(5));
+  EXPECT_EQ(copies_.twins(), 0U);
+}
+
 TEST(TwoSidesModel, NothingIsLost) {
   const uint64_t first = first_seed();
   std::printf("UDAX_SEED=%llu\n", static_cast<unsigned long long>(first));

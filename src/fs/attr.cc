@@ -75,7 +75,7 @@ Status apply(const Ops& ops, Change& change, format::Inode& image, const SetAttr
     if (!is_dir) UDAX_CHECK(ops.kill_privileges(change, image, true));
     if (s.uid) image.uid = *s.uid;
     if (s.gid) image.gid = *s.gid;
-  } else if (s.kill_suidgid || s.size) {
+  } else if (!is_dir && (s.kill_suidgid || s.size)) {
     UDAX_CHECK(ops.kill_privileges(change, image, s.kill_suidgid));
   }
   if (s.mode) {

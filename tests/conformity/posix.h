@@ -66,8 +66,11 @@ int64_t ns(const timespec& t);
 #define UDAX_NEEDS_ROOT() \
   if (::geteuid() != 0) GTEST_SKIP() << "takes root"
 
+/// Whether this is another filesystem than ours, on which the tests are tested.
+inline bool is_peer() { return std::getenv("UDAX_PEER") != nullptr; }
+
 /// For what others need not promise: a limit of ours, or when space comes back.
 #define UDAX_NEEDS_OURS() \
-  if (std::getenv("UDAX_PEER") != nullptr) GTEST_SKIP() << "a promise of ours, not of every filesystem"
+  if (is_peer()) GTEST_SKIP() << "a promise of ours, not of every filesystem"
 
 }  // namespace udax::conformity

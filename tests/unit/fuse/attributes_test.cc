@@ -78,6 +78,10 @@ TEST_F(AttributesTest, SetuidGoesWhenTheKernelSaysSo) {
   in.uid = 5;
   (void)ask(FUSE_SETATTR, k.node, Body().add(in));
   EXPECT_EQ(attr(k.node).mode, 0100755U);
+
+  const Opened l = create(1, "fifth", 2, 04755);
+  (void)ask(FUSE_SETATTR, l.node, Body().add(fuse_setattr_in{}));  // chown(2) to nobody else
+  EXPECT_EQ(attr(l.node).mode, 0100755U);
 }
 
 TEST_F(AttributesTest, TheUmaskOfTheCallerIsApplied) {

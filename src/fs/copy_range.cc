@@ -43,6 +43,18 @@ Result<extent::Mapping> map_at(const Ops& ops, inode::Inode& inode, uint64_t off
   return extent::Reader(ops.meta(), inode.image()).lookup(at, blocks_for(end) - at.value);
 }
 
+/// A copy that takes at least so much is cut to whole pages; of a shorter one nothing is done.
+constexpr uint64_t kCutMin = 64 * 1024;
+
+/// The length without the destination's last page, if that has other bytes behind the copied ones.
+Result<uint64_t> cut_to_pages(uint64_t offset, uint64_t length, uint64_t size) {
+  const uint64_t beyond = (offset + length) & (kBlockSize - 1);
+  if ((offset & (kBlockSize - 1)) != 0) return Error::kNotSupported;
+  if (beyond == 0 || offset + length >= size) return length;
+  if (length < kCutMin) return Error::kNotSupported;
+  return length - beyond;
+}
+
 /// A hole of the source at [offset, +size) of the destination. Gives the bytes dealt with.
 Result<uint64_t> copy_hole(const Ops& ops, inode::Inode& to, uint64_t offset, uint64_t size) {
   UDAX_TRY(const extent::Mapping there, map_at(ops, to, offset, offset + size));
@@ -78,7 +90,7 @@ Result<uint64_t> copy_piece(const Ops& ops, inode::Inode& from, uint64_t from_of
 }  // namespace
 
 Result<uint64_t> Filesystem::copy_range(OpenFile& from, uint64_t from_offset, OpenFile& to, uint64_t to_offset,
-                                        uint64_t length) {
+                                        uint64_t length, bool whole_pages) {
   const Ops ops{*this};
   UDAX_CHECK(ops.check_writable());
   inode::Inode& source = from.inode();
@@ -95,6 +107,9 @@ Result<uint64_t> Filesystem::copy_range(OpenFile& from, uint64_t from_offset, Op
   }
   if ((target.image().flags & (format::kFlagImmutable | format::kFlagAppend)) != 0) return Error::kPermission;
   UDAX_CHECK(ops.resume_truncate(target));
+  if (whole_pages) {
+    UDAX_TRY(length, cut_to_pages(to_offset, length, target.snapshot().size));
+  }
   UDAX_CHECK(ops.keep_copies(target, to_offset, length));
   uint64_t done = 0;
   while (done < length) {

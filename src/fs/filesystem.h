@@ -199,8 +199,9 @@ class Filesystem {
 
   /// `mode`: kFalloc...
   [[nodiscard]] Status fallocate(OpenFile& file, uint32_t mode, uint64_t offset, uint64_t length);
+  /// `whole_pages`: kNotSupported rather than a copy to part of a page; or, of a long one, its whole pages only.
   [[nodiscard]] Result<uint64_t> copy_range(OpenFile& from, uint64_t from_offset, OpenFile& to, uint64_t to_offset,
-                                            uint64_t length);
+                                            uint64_t length, bool whole_pages = false);
   /// `data`: SEEK_DATA, else SEEK_HOLE. kNoDevice.
   [[nodiscard]] Result<uint64_t> seek(OpenFile& file, uint64_t offset, bool data);
   [[nodiscard]] Status fsync(OpenFile& file, bool data_only);

@@ -125,7 +125,9 @@ Result<uint64_t> Dispatcher::do_copy(const fuse_copy_file_range_in& in, Call& ca
   UDAX_TRY(const auto from, handles_.acquire(in.fh_in, call.ino(), false));
   UDAX_TRY(const auto to, handles_.acquire(in.fh_out, Ino(in.nodeid_out), false));
   if (!is_readable(*from) || !is_writable(*to)) return Error::kBadHandle;
-  return fs_.copy_range(*from, in.off_in, *to, in.off_out, length);
+  // Afterwards the kernel drops the pages that were copied to, also of those at the edges what others stored there
+  // through mappings meanwhile. Refused, it copies by reads and writes, which lose nothing.
+  return fs_.copy_range(*from, in.off_in, *to, in.off_out, length, true);
 }
 
 Status Dispatcher::copy_file_range(Call& call) {

@@ -142,9 +142,9 @@ TEST_F(IoTest, SyncAllocateSeekCopy) {
 
   (void)write(f, 0, "copied");
   const Opened g = create(1, "copy");
-  const fuse_copy_file_range_in in{f.handle, 0, g.node, g.handle, 2, 6, 0};
+  const fuse_copy_file_range_in in{f.handle, 0, g.node, g.handle, 4096, 6, 0};
   EXPECT_EQ(ask(FUSE_COPY_FILE_RANGE, f.node, Body().add(in)).as<fuse_write_out>().size, 6U);
-  EXPECT_EQ(read(g, 0, 100).text(), std::string("\0\0copied", 8));
+  EXPECT_EQ(read(g, 4096, 100).text(), "copied");
   EXPECT_EQ(ask(wire::kOpCopyFileRange64, f.node, Body().add(in)).as<wire::CopyFileRangeOut>().bytes_copied, 6U);
   fuse_copy_file_range_in bad = in;
   bad.flags = 1;
@@ -152,6 +152,27 @@ TEST_F(IoTest, SyncAllocateSeekCopy) {
   bad = in;
   bad.off_out = ~0ULL;
   EXPECT_EQ(ask(FUSE_COPY_FILE_RANGE, f.node, Body().add(bad)).error, -EFBIG);
+}
+
+// The kernel drops the pages at the edges of a copy with what others stored there through mappings meanwhile.
+TEST_F(IoTest, CopiesToPartsOfPagesAreLeftToTheKernel) {
+  const Opened f = create(1, "file");
+  const Opened g = create(1, "copy");
+  for (uint64_t offset = 0; offset < 256 * 1024; offset += 64 * 1024) {
+    (void)write(f, offset, std::string(64 * 1024, 'f'));
+    (void)write(g, offset, std::string(64 * 1024, 'g'));
+  }
+  const auto copy = [&](uint64_t offset, uint64_t length) {
+    return ask(FUSE_COPY_FILE_RANGE, f.node,
+               Body().add(fuse_copy_file_range_in{f.handle, 0, g.node, g.handle, offset, length, 0}));
+  };
+  EXPECT_EQ(copy(1, 4096).error, -EOPNOTSUPP);
+  EXPECT_EQ(copy(4096, 100).error, -EOPNOTSUPP);
+  EXPECT_EQ(copy(4096, 4096).as<fuse_write_out>().size, 4096U);
+  EXPECT_EQ(copy(4096, 100'000).as<fuse_write_out>().size, 98'304U);  // its whole pages
+  EXPECT_EQ(read(g, 4095, 2).text(), "gf");
+  EXPECT_EQ(read(g, 4096 + 98'303, 2).text(), "fg");
+  EXPECT_EQ(copy(252 * 1024, 5000).as<fuse_write_out>().size, 5000U);  // past the end there is nothing to lose
 }
 
 TEST_F(IoTest, AWriteShorterThanItClaims) {

@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "check/check.h"
 #include "format/format.h"
+#include "media/pool_access.h"
 #include "media/pool_medium.h"
 #include "media/superblock.h"
 #include "output.h"
@@ -231,7 +232,7 @@ int run(const Arguments& a) {
   const bool repairing = a.mode != CheckOptions::kReportOnly;
   std::string why;
   const auto open_mode = repairing ? udax::media::OpenMode::kExclusive : udax::media::OpenMode::kReadOnlyExclusive;
-  auto opened = PoolMedium::open(a.pool, {open_mode, {}}, &why);
+  auto opened = udax::media::open_when_free(a.pool, open_mode, &why);
   if (!opened) return fail(kExitFailed, why.empty() ? std::string(udax::to_string(opened.error())) : why);
   PoolMedium& medium = *opened.value();
   if (a.mode == CheckOptions::kPreen && !a.force && udax::check::is_unmounted_cleanly(medium)) {

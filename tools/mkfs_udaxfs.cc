@@ -23,6 +23,7 @@
 #include <string_view>
 
 #include "format/format.h"
+#include "media/pool_access.h"
 #include "media/pool_medium.h"
 #include "media/superblock.h"
 #include "mkfs/make_pool.h"
@@ -251,7 +252,7 @@ int prepare_file(const Arguments& arguments, bool* is_made) {
 
 int make(const Arguments& arguments) {
   std::string why;
-  auto opened = PoolMedium::open(arguments.pool, {udax::media::OpenMode::kExclusive, {}}, &why);
+  auto opened = udax::media::open_when_free(arguments.pool, udax::media::OpenMode::kExclusive, &why);
   if (!opened) return fail(kExitFailed, why.empty() ? std::string(udax::to_string(opened.error())) : why);
   PoolMedium& medium = *opened.value();
   if (!arguments.force) {

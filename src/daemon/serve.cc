@@ -13,9 +13,9 @@
 #include <memory>
 
 #include "base/log.h"
-#include "daemon/pool_access.h"
 #include "fs/filesystem.h"
 #include "fuse/session.h"
+#include "media/pool_access.h"
 
 namespace udax::daemon {
 namespace {
@@ -108,7 +108,9 @@ int serve(const Options& options, Background& background) {
   if (const Status fit = fuse::KernelMount::check(options.mountpoint, &why); !fit) {
     return background.fail(status_of(fit.error()), why);
   }
-  auto medium = open_pool(options.pool, options.fs.read_only, &why);
+  auto medium = media::open_when_free(
+      options.pool, options.fs.read_only ? media::OpenMode::kReadOnlyExclusive : media::OpenMode::kExclusive,
+      &why);
   if (!medium) return background.fail(status_of(medium.error()), sentence_or(why, medium.error()));
   media::PoolMedium& pool = **medium;
   auto mounted = fs::Filesystem::mount(std::move(*medium), options.fs, &why);

@@ -48,6 +48,14 @@ expect 8 "a mounted pool" -n "$pool"
 grep -q "$mnt" "$work/err" || fail "the holder is not named: $(cat "$work/err")"
 kill_daemon
 
+# One that holds the pool and serves no mount, as a daemon does whose mount has just gone, is waited for.
+flock "$pool" sleep 1 &
+sleep 0.2
+start=$EPOCHREALTIME
+"$fsck" -n "$pool" >"$work/out" 2>"$work/err" || fail "a pool that is about to be free: $(cat "$work/err")"
+awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN {exit !(b - a > 0.3)}' || fail "nothing held the pool"
+wait $!
+
 cp --sparse=always "$pool" "$work/before"
 expect 0 "not unmounted, read only" -n --json "$pool"
 [[ $(value unmounted_cleanly) == False && $(value outcome) == clean ]] || fail "$(cat "$work/out")"

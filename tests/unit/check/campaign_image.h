@@ -36,11 +36,32 @@ struct CampaignImage {
   std::vector<uint64_t> metadata;    // blocks in use
   std::vector<uint64_t> data;
   std::vector<uint64_t> journal;  // where records wait
+
+  /// False for bytes that hold nothing, so that damage there is none: reserved ones, slots that are free, what is
+  /// behind the last record, the journal's older tail, blocks that the recovery frees.
+  [[nodiscard]] bool carries(uint64_t block, uint64_t byte) const;
+  /// The byte as a recovery leaves it.
+  [[nodiscard]] std::byte recovered(uint64_t block, uint64_t byte) const {
+    return after_->at(block * kBlockSize)[byte];
+  }
+  /// Where the last record ends.
+  [[nodiscard]] uint64_t last_journal_block() const {
+    const uint64_t ring_bytes = geometry_.journal_blocks * kBlockSize;
+    return geometry_.journal_start.value + (tail().tail + replayed_bytes_ - 1) % ring_bytes / kBlockSize;
+  }
+
+ private:
+  [[nodiscard]] const format::JournalSlot& tail() const;
+
+  std::shared_ptr<media::MemoryMedium> after_;  // recovered, and closed
+  media::Geometry geometry_;
+  uint64_t replayed_bytes_ = 0;
 };
 
 /// What is wrong with what a mounted filesystem shows, against a tree that is known.
 struct Look {
   uint64_t errors = 0;             // operations that failed: a problem that is told
+  bool shows_data = false;         // the bytes of a spared file differ
   std::vector<std::string> wrong;  // what was shown, and is not so: a sentence each
 };
 

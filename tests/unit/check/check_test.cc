@@ -6,6 +6,7 @@
 #include "base/random.h"
 #include "check/block_set.h"
 #include "mkfs/make_pool.h"
+#include "tests/support/lossy_medium.h"
 #include "tests/support/pool.h"
 #include "tests/unit/check/damage.h"
 
@@ -75,6 +76,46 @@ TEST(Check, ReplaysInMemoryOnly) {
   EXPECT_GT(report->replayed_records, 0U);
   EXPECT_EQ(report->files, 50U);
   EXPECT_EQ(std::memcmp(before.raw(), live.raw(), live.size()), 0);
+}
+
+/// Any number of records may have stood there. The control: all is well before the loss.
+TEST(Check, ALostRecordIsNotTheEndOfALiveJournal) {
+  const auto medium = std::make_shared<test::LossyMedium>(16 << 20);
+  const auto live = std::make_shared<test::LossyMedium>(16 << 20);
+  {
+    test::TestPool pool(medium, true);
+    for (int i = 0; i < 50; ++i) pool.file(kRootIno, std::to_string(i), "x");
+    live->store(0, medium->at(0), medium->size());
+  }
+  const auto sound = check_pool(static_cast<const media::Medium&>(*live), {});
+  ASSERT_TRUE(sound);
+  EXPECT_TRUE(sound->clean());
+  EXPECT_GT(sound->replayed_records, 0U);
+  const auto super = media::load_superblock(*live);
+  live->lose(super->geometry.journal_start);
+  const auto report = check_pool(static_cast<const media::Medium&>(*live), {});
+  ASSERT_TRUE(report);
+  ASSERT_FALSE(report->clean());
+  EXPECT_EQ(report->problems.front().code, Code::kJournalRecord);
+  EXPECT_FALSE(is_unmounted_cleanly(*live));
+  // Preen does not throw away what the records say; who asks for it gets a pool without them.
+  CheckOptions options;
+  options.mode = CheckOptions::kPreen;
+  const auto preened = check_pool(static_cast<media::Medium&>(*live), options);
+  ASSERT_TRUE(preened);
+  EXPECT_FALSE(preened->all_repaired());
+  live->heal();
+  options.mode = CheckOptions::kRepairAll;
+  ASSERT_TRUE(check_pool(static_cast<media::Medium&>(*live), options));
+  EXPECT_TRUE(check_pool(static_cast<const media::Medium&>(*live), {})->clean());
+}
+
+/// What a clean pool's ring holds is of no use to anybody.
+TEST(Check, ALostJournalOfAClosedPoolIsNoProblem) {
+  const auto medium = std::make_shared<test::LossyMedium>(16 << 20);
+  { test::TestPool pool(medium, true); }
+  medium->lose(media::load_superblock(*medium)->geometry.journal_start);
+  EXPECT_TRUE(check_pool(static_cast<const media::Medium&>(*medium), {})->clean());
 }
 
 TEST(Check, PreenReplaysAndCloses) {

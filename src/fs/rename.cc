@@ -163,7 +163,7 @@ Status commit_rename(const Ops& ops, Side& from, Side& to, uint32_t flags) {
     } else if (!apart) {
       UDAX_CHECK(from_names.remove(from.name));
     }
-    UDAX_CHECK(move_links(ops, from, to, exchange, images));
+    if (!UDAX_KNOB("fs.rename_keeps_counts")) UDAX_CHECK(move_links(ops, from, to, exchange, images));
     if (cross && from.child->is_dir()) images.moved->parent = to.dir->ino().value;
     set_ctime(*images.moved, t);
     touch_modified(*images.from_dir, t);

@@ -33,6 +33,7 @@ constexpr uint64_t kLineMax = 700;  // on average; a log that needs more is cut 
 constexpr uint64_t kClockEvery = 16;
 constexpr auto kEndAfterStop = std::chrono::seconds(20);
 constexpr size_t kLastShown = 12;
+constexpr int kAsideMax = 10'000;
 constexpr uint32_t kTopMode = 0755;
 
 volatile sig_atomic_t interrupted = 0;
@@ -201,6 +202,15 @@ std::string check_link_counts(const std::string& top) {
            std::to_string(file.names) + " names";
   }
   return {};
+}
+
+bool set_aside(const std::string& path) {
+  for (int n = 1; n <= kAsideMax; ++n) {
+    const std::string to = path + ".left" + std::to_string(n);
+    if (::renameat2(AT_FDCWD, path.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return true;
+    if (errno != EEXIST) return false;
+  }
+  return false;
 }
 
 class Crew {
@@ -383,9 +393,12 @@ std::vector<std::string> tree_names(uint32_t processes) {
 
 std::string remove_trees(const CrewOptions& options) {
   for (const std::string& name : tree_names(options.processes)) {
+    const std::string path = options.path + '/' + name;
     std::error_code error;
-    std::filesystem::remove_all(options.path + '/' + name, error);
-    if (error) return options.path + '/' + name + " cannot be removed: " + error.message();
+    std::filesystem::remove_all(path, error);
+    if (error && !(options.set_aside && set_aside(path))) {
+      return path + " cannot be removed: " + error.message();
+    }
   }
   return {};
 }

@@ -30,6 +30,7 @@ struct CrewOptions {
   uint64_t operations = 0;          // of each process
   uint64_t check_every = 0;         // operations between checks of the whole tree; 0: at the end only
   uint64_t hang_seconds = 300;      // 0: wait for ever
+  bool set_aside = false;           // trees that cannot be removed are renamed, to "p0.left1" and so on
   std::optional<uint64_t> acts_as;  // run_list: whose names in the shared tree are this process's
   std::string live_log;  // each operation goes to this file and ".p0" etc. before it begins; empty: nowhere
   std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
@@ -53,7 +54,7 @@ struct Outcome {
 /// Makes the trees anew and does the operations, in one process.
 [[nodiscard]] Outcome run_list(const CrewOptions& options, const std::vector<Op>& ops);
 
-/// Trees that a round left. Empty, or what could not be removed.
+/// Trees that a round left. Empty, or what could neither be removed nor set aside.
 [[nodiscard]] std::string remove_trees(const CrewOptions& options);
 /// The trees of a round, by name.
 [[nodiscard]] std::vector<std::string> tree_names(uint32_t processes);

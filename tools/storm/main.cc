@@ -288,6 +288,7 @@ bool Program::load(const std::string& path, std::vector<Op>& ops, int& code) {
   crew_.round = setup.round;
   crew_.processes = 1;
   crew_.acts_as = setup.process;
+  crew_.set_aside = true;
   crew_.live_log.clear();
   std::erase_if(ops, [this](const Op& op) { return left_out_.contains(op.kind); });
   return true;

@@ -43,7 +43,7 @@ Status set_symlink_target(Change& change, format::Inode& image, std::string_view
   }
   UDAX_TRY(const DeviceBlock block, change.blocks().allocate_block(alloc::Purpose::kMetadata, kNoBlock));
   UDAX_TRY(std::byte * content, change.tx().tx().create_raw_block(block));
-  std::memcpy(content, target.data(), target.size());
+  std::memcpy(content, target.data(), target.size() - (UDAX_KNOB("fs.symlink_one_short") ? 1 : 0));
   image.payload_kind = format::kPayloadSymlinkBlock;
   auto* root = reinterpret_cast<format::SymlinkRoot*>(image.payload);
   root->block = block.value;

@@ -164,7 +164,9 @@ Status commit_rename(const Ops& ops, Side& from, Side& to, uint32_t flags) {
       UDAX_CHECK(from_names.remove(from.name));
     }
     if (!UDAX_KNOB("fs.rename_keeps_counts")) UDAX_CHECK(move_links(ops, from, to, exchange, images));
-    if (cross && from.child->is_dir()) images.moved->parent = to.dir->ino().value;
+    if (cross && from.child->is_dir() && !UDAX_KNOB("fs.rename_keeps_parent")) {
+      images.moved->parent = to.dir->ino().value;
+    }
     set_ctime(*images.moved, t);
     touch_modified(*images.from_dir, t);
     touch_modified(*images.to_dir, t);

@@ -58,7 +58,8 @@ Status Ops::resize(inode::Inode& inode, uint64_t size, const Also& also) const {
   const InvalidateLock guard(inode);
   UDAX_SYNC_POINT("fs.truncate.locked");
   UDAX_CHECK(dax().drop(inode, FileBlock(blocks_for(size)), extent::kFileBlockEnd));
-  UDAX_CHECK(cut(*this, inode, FileBlock(blocks_for(size)), [&](Change& change, format::Inode& image) -> Status {
+  const FileBlock keep(blocks_for(size) + (UDAX_KNOB("fs.truncate_keeps_block") ? 1 : 0));
+  UDAX_CHECK(cut(*this, inode, keep, [&](Change& change, format::Inode& image) -> Status {
     image.size = size;
     return also(change, image);
   }));

@@ -109,7 +109,8 @@ Result<uint64_t> write_piece(Step& s, uint64_t offset, std::span<const std::byte
     count = blocks_for(in_block + whole);
   }
   // Bytes that somebody can see are not touched: others take their place when all are there.
-  const bool replaces = !is_lost && m.is_data() && s.tearing == Tearing::kNever && offset < s.image.size;
+  const bool replaces = !is_lost && m.is_data() && s.tearing == Tearing::kNever && offset < s.image.size &&
+                        !UDAX_KNOB("fs.atomic_in_place");
   if (m.is_hole() || replaces || is_lost) {
     if (s.last_device == kNoBlock && at.value > 0) {
       UDAX_TRY(const extent::Mapping before, map.lookup(at - 1, 1));

@@ -103,6 +103,13 @@ constexpr Mutation kMutations[] = {
     {"media.skip_superblock_checksum", kChecksum, "a damaged superblock is believed", "damage"},
 
     {"fs.rename_removes_first", kBug, "rename removes the old name first, by itself", "plain/rename!"},
+    {"fs.rename_keeps_parent", kBug, "a directory that moves keeps its old parent",
+     "plain/rename_directory_into_directory!"},
+    {"fs.rename_keeps_counts", kBug, "a directory that moves is counted where it was",
+     "plain/rename_directory_into_directory!"},
+    {"fs.truncate_keeps_block", kBug, "a truncation is one block off", "plain/truncate_down!"},
+    {"fs.symlink_one_short", kBug, "the last byte of a long target is left out", "plain/symlink_long!"},
+    {"fs.atomic_in_place", kBug, "data=atomic stores to blocks that can be seen", "whole/overwrite_block!"},
     {"fs.name_before_link_count", kBug, "unlink takes the name, then the link", "plain/unlink_one_of_two!"},
     {"fs.name_after_link_count", kBug, "unlink frees the inode, then takes the name", "plain/unlink!"},
     {"fs.unlink_forgets_orphan", kBug, "an open file that loses its last name is no orphan",

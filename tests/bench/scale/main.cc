@@ -25,13 +25,13 @@ constexpr const char* kUsage =
     "  --short             a tenth of everything\n"
     "  --folder DIR        where the pools are made (default: /dev/shm)\n"
     "  --csv FILE          the results, a line each\n"
-    "  --files N,N,...     files in a pool, for names, costs, mounts, memory, empty\n"
+    "  --files N,N,...     files in a pool, for names, costs, mounts, memory, empty, recovery\n"
     "  --extents N,N,...   extents of a file\n"
     "  --rounds N          the median of how many\n"
     "  --batch N           operations a round (costs takes 1024 at most)\n"
     "  --seed N            of what is random\n"
     "  --granularity G     CACHE_LINE (default), BYTE or PAGE\n"
-    "Sections: names costs mounts memory empty extents space huge (all, unless some are given)\n";
+    "Sections: names costs mounts memory empty extents space huge recovery (all, unless some are given)\n";
 
 struct Arguments {
   Settings settings;
@@ -99,6 +99,7 @@ void run(const Arguments& arguments, Report& report) {
   if (arguments.wants("huge")) measure_huge_pool(settings, report);
   if (arguments.wants("extents")) measure_extents(settings, report);
   if (arguments.wants("space")) measure_space(settings, report);
+  if (arguments.wants("recovery")) measure_recovery(settings, report);
   bool populated = false;
   for (const char* section : {"names", "costs", "mounts", "memory", "empty"}) {
     populated = populated || arguments.wants(section);

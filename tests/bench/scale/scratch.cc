@@ -31,14 +31,16 @@ uint64_t rss_anon_kib() {
   return 0;
 }
 
-ScratchPool::ScratchPool(const Settings& settings, const std::string& name, uint64_t size)
+ScratchPool::ScratchPool(const Settings& settings, const std::string& name, uint64_t size, uint64_t journal_blocks)
     : path_(settings.folder + "/udax-scale-" + std::to_string(::getpid()) + "-" + name + ".pool") {
   std::string why;
   if (!media::PoolMedium::create_file(path_, size, &why)) throw Failure(why);
   try {
     const auto medium = open_medium(path_);
     const uint64_t start = now_ns();
-    if (!mkfs::make_pool(*medium, {}, &why)) throw Failure(why);
+    mkfs::MakeOptions options;
+    options.journal_blocks = journal_blocks;
+    if (!mkfs::make_pool(*medium, options, &why)) throw Failure(why);
     make_ns_ = now_ns() - start;
   } catch (...) {
     ::unlink(path_.c_str());

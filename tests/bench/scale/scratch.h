@@ -67,7 +67,8 @@ inline const fs::Caller kRoot{0, 0, 1, 022};
 /// A pool in a sparse file, gone with the object.
 class ScratchPool {
  public:
-  ScratchPool(const Settings& settings, const std::string& name, uint64_t size);
+  /// `journal_blocks`: 0: as many as mkfs takes for the size.
+  ScratchPool(const Settings& settings, const std::string& name, uint64_t size, uint64_t journal_blocks = 0);
   ~ScratchPool();
   ScratchPool(const ScratchPool&) = delete;
   ScratchPool& operator=(const ScratchPool&) = delete;
@@ -141,6 +142,7 @@ void measure_mounts(const Settings& settings, Populations& populations, Report& 
 void measure_memory(Populations& populations, Report& report);
 void measure_extents(const Settings& settings, Report& report);
 void measure_space(const Settings& settings, Report& report);
+void measure_recovery(const Settings& settings, Report& report);
 void measure_huge_pool(const Settings& settings, Report& report);
 
 }  // namespace udax::bench

@@ -52,10 +52,10 @@ say() { printf '\n== %s\n' "$*"; }
 launcher=()
 if command -v ccache >/dev/null; then launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
 
-build() {  # build PRESET
+build() {  # build PRESET [TARGETS...]: all, if none are given
   say "building $1 in build/$1"
   cmake --preset "$1" "${launcher[@]}" >"$log" 2>&1 || { cat "$log"; return 1; }
-  cmake --build --preset "$1"
+  if [[ $# -eq 1 ]]; then cmake --build --preset "$1"; else cmake --build --preset "$1" --target "${@:2}"; fi
 }
 
 run_ctest() {  # run_ctest PRESET OPTIONS...
@@ -97,8 +97,8 @@ for preset in "${sanitizers[@]}"; do
   run_ctest "$preset" -L "$san_labels"
 done
 
-build test
 if $crash; then
+  build test udax-crash
   status=0
   say "crash states"
   "$top/build/test/bin/udax-crash" --jobs "$(nproc)" || status=1
@@ -106,6 +106,7 @@ if $crash; then
   "$top/build/test/bin/udax-crash" --mutate --jobs "$(nproc)" || status=1
   exit "$status"
 fi
+build test
 if $quick; then ctest_options+=(-LE 'stress|integration'); fi
 status=0
 run_ctest test "${ctest_options[@]}" 2>&1 | tee "$log" || status=$?

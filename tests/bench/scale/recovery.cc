@@ -96,7 +96,7 @@ void measure_recovery(const Settings& settings, Report& report) {
     std::optional<sync_point::ScopedKnob> lazy;
     if (sync_point::kCompiledIn) lazy.emplace("journal.lazy_tail");
     for (uint32_t r = 0; r < rounds; ++r) {
-      for (const uint64_t percent : {0, 10, 25, 50, 75, 100}) {
+      for (const uint64_t percent : {0U, 10U, 25U, 50U, 75U, 100U}) {
         if (percent > 50 && !sync_point::kCompiledIn) continue;
         recover(pool, files, percent, settings.seed + r, report, by_fill, std::to_string(percent) + " %");
       }
@@ -105,7 +105,7 @@ void measure_recovery(const Settings& settings, Report& report) {
   report.print(by_fill);
 
   const std::string by_size = "recovery, half a ring, by the size of the pool";
-  for (const uint64_t gib : {1, 16, 256, 1024}) {
+  for (const uint64_t gib : {1U, 16U, 256U, 1024U}) {
     ScratchPool pool(settings, "size", gib << 30, kRingBlocks);
     const std::vector<Ino> files = populate(pool, 10'000);
     for (uint32_t r = 0; r < rounds; ++r) {

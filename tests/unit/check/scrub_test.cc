@@ -59,7 +59,7 @@ TEST_F(Scrub, ReadsEverythingInUse) {
 }
 
 TEST_F(Scrub, NamesTheFileAndTheRange) {
-  for (const uint64_t b : {2, 3, 7}) medium_->lose(first_ + b);
+  for (const uint64_t b : {2U, 3U, 7U}) medium_->lose(first_ + b);
   const Report report = run();
   ASSERT_EQ(report.problems.size(), 2U);
   EXPECT_EQ(report.problems[0].code, Code::kLostData);

@@ -59,7 +59,14 @@ cp -r "$work/logs$rounds" "$work/forgotten"
 printf 'hidden' >"$mnt/r$rounds/w0/hidden"
 verify_fails "a file that nobody made" "$work/forgotten"
 rm "$mnt/r$rounds/w0/hidden"
-victim=$(find "$mnt/r$rounds/w0" -type f -size +0 | head -n 1)
+# Not one that the operation in flight, which may or may not have happened, was about.
+in_flight=$(tail -n 1 "$work/logs$rounds/0")
+victim=
+while IFS= read -r file; do
+  [[ $in_flight != *"${file#"$mnt/r$rounds/w0/"}"* ]] || continue
+  victim=$file
+  break
+done < <(find "$mnt/r$rounds/w0" -type f -size +0 -links 1)
 if [[ -n $victim ]]; then
   size=$(stat -c %s "$victim")
   truncate -s $((size + 1)) "$victim"

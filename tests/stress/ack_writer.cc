@@ -171,7 +171,11 @@ class Doer {
 uint64_t seed_of(uint64_t seed, uint64_t worker) { return seed * 1000003 + worker; }
 std::string folder_name(const std::string& top, uint64_t worker) { return top + "/w" + std::to_string(worker); }
 
-bool is_gone(int error) { return error == ENOTCONN || error == ECONNABORTED; }
+/// The filesystem has been taken away: the daemon is dead, or the mount is off and its mount point shows what is below it.
+bool is_gone(int error, const std::string& top) {
+  if (error == ENOTCONN || error == ECONNABORTED) return true;
+  return error == ENOENT && ::access(top.c_str(), F_OK) != 0;
+}
 
 /// Live coherence: a file that nobody else writes must read as the model says.
 std::string check_one(const State& state, const std::string& top, Random& random) {
@@ -180,12 +184,12 @@ std::string check_one(const State& state, const std::string& top, Random& random
   std::advance(it, static_cast<ptrdiff_t>(random.below(state.names.size())));
   if (it->second->type != Type::kFile) return "";
   const Fd fd(::open((top + "/" + it->first).c_str(), O_RDONLY));
-  if (!fd.ok()) return is_gone(errno) ? "" : it->first + ": open: " + std::strerror(errno);
+  if (!fd.ok()) return is_gone(errno, top) ? "" : it->first + ": open: " + std::strerror(errno);
   std::string found(it->second->content.size() + 1, '\1');
   size_t done = 0;
   while (done < found.size()) {
     const ssize_t got = ::pread(fd.get(), found.data() + done, found.size() - done, static_cast<off_t>(done));
-    if (got < 0) return is_gone(errno) ? "" : it->first + ": read: " + std::strerror(errno);
+    if (got < 0) return is_gone(errno, top) ? "" : it->first + ": read: " + std::strerror(errno);
     if (got == 0) break;
     done += static_cast<size_t>(got);
   }
@@ -218,7 +222,7 @@ int work(const std::string& mount, const std::string& logs, uint64_t worker, uin
     const Op op = draw(state, random, seq);
     write_line("I " + op.to_line() + "\n");
     if (const int error = doer.run(op); error != 0) {
-      if (is_gone(error)) return 0;
+      if (is_gone(error, top)) return 0;
       std::fprintf(stderr, "ack_writer: worker %lu: operation %s: %s\n", worker, op.to_line().c_str(),
                    std::strerror(error));
       return 1;

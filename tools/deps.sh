@@ -7,9 +7,10 @@ set -euo pipefail
 
 usage() {
   cat <<'END'
-Usage: deps.sh [--check] [build] [test] [bench]
+Usage: deps.sh [--check] [build] [test] [stress] [bench]
   build    compiler, CMake, and the libraries that udaxfs is made of (the default)
   test     what the tests, the linters and the stress programs use in addition
+  stress   what tests/integration/everything.sh runs beside that, where it is there
   bench    the peers that tools/bench.sh measures beside udaxfs, and gnuplot
   --check  install nothing: name what is missing, and fail if anything is
 END
@@ -26,6 +27,7 @@ test_packages=(
   clang-14 clang-format clang-tidy lld libclang-rt-14-dev
   python3 git attr acl sqlite3 rsync xfsprogs e2fsprogs fio stress-ng
 )
+stress_packages=(dbench fio stress-ng)
 bench_packages=(fuse2fs e2fsprogs git sqlite3 fio gnuplot-nox python3)
 
 check_only=false
@@ -34,6 +36,7 @@ for argument in "$@"; do
   case $argument in
     build) packages+=("${build_packages[@]}") ;;
     test) packages+=("${test_packages[@]}") ;;
+    stress) packages+=("${stress_packages[@]}") ;;
     bench) packages+=("${bench_packages[@]}") ;;
     --check) check_only=true ;;
     -h | --help) usage; exit 0 ;;

@@ -77,7 +77,6 @@ Result<Ops::Fate> Ops::drop_link(Change& change, inode::Inode& victim, format::T
   image->nlink = is_dir ? 0U : image->nlink - 1;
   set_ctime(*image, t);
   if (image->nlink != 0) return Fate::kStays;
-  if (is_dir) touch_modified(*image, t);
   if (victim.open_count.load() != 0) {
     if (!victim.orphan && !UDAX_KNOB("fs.unlink_forgets_orphan")) UDAX_CHECK(change.tx().add_orphan(victim.ino()));
     return Fate::kOrphaned;

@@ -201,6 +201,14 @@ TEST_F(Posix, TimesOfNames) {
   ASSERT_EQ(::unlink("f"), 0);
   ASSERT_EQ(::fstat(last, &after), 0);
   EXPECT_EQ(changes(before, after), kC) << "unlink of the last name";
+  // A folder that is removed: its own content is as it was.
+  ASSERT_EQ(::mkdir("gone", 0755), 0);
+  const Fd gone(::open("gone", O_RDONLY));
+  ASSERT_EQ(::fstat(gone, &before), 0);
+  std::this_thread::sleep_for(std::chrono::milliseconds(12));
+  ASSERT_EQ(::rmdir("gone"), 0);
+  ASSERT_EQ(::fstat(gone, &after), 0);
+  EXPECT_EQ(changes(before, after), kC) << "rmdir";
 }
 
 TEST_F(Posix, NewFilesHaveTheTimeOfTheirMaking) {

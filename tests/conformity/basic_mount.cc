@@ -277,7 +277,9 @@ TEST_F(Posix, PrivilegesGoWithWhateverChangesTheBytes) {
          return ::copy_file_range(source, nullptr, fd, nullptr, 10, 0);
        })},
   };
-  for (const auto& [name, change] : changes) {
+  for (const auto& entry : changes) {
+    const std::string& name = entry.first;
+    const auto& change = entry.second;
     make_privileged(name);
     if (name.starts_with("dax") && !make_dax(name)) continue;
     EXPECT_EQ(in_child(kUser, [&] { return change(name.c_str()); }), 0) << name;

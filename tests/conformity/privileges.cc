@@ -73,6 +73,27 @@ TEST_F(Posix, SetuidAfterChangesOfBytes) {
   }
 }
 
+// inode(7): setgid without group execution once meant mandatory locking. It goes if one outside the group writes; FUSE
+// tells us that privileges are to go, but not this (docs/testing.md).
+TEST_F(Posix, SetgidWithoutExecutionAfterWrites) {
+  UDAX_NEEDS_ROOT();
+  const auto after = [](uint32_t who) {
+    make_file("f", "0123456789");
+    EXPECT_EQ(err(::chown("f", 0, kUser)), 0);
+    EXPECT_EQ(err(::chmod("f", 02666)), 0);
+    EXPECT_EQ(in_child(who,
+                       [] {
+                         const Fd fd(::open("f", O_RDWR));
+                         return fd < 0 ? errno : err(::pwrite(fd, "x", 1, 0));
+                       }),
+              0);
+    return mode_of("f");
+  };
+  EXPECT_EQ(after(0), 02666U);
+  EXPECT_EQ(after(kUser), 02666U) << "in the group";
+  EXPECT_EQ(after(kOther), is_peer() ? 0666U : 02666U) << "outside the group";
+}
+
 // chown(2): "When the owner or group of an executable file is changed by an unprivileged user, the S_ISUID and S_ISGID
 // mode bits are cleared. POSIX does not specify whether this also should happen when root does the chown(); the Linux
 // behavior depends on the kernel version, and since Linux 2.2.13, root is treated like other users."

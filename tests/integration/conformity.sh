@@ -23,7 +23,7 @@ run_tests() {  # run_tests NAME FOLDER [PREFIX...]
   [[ -z $(ls -A "$folder") ]] || fail "$name: something is left: $(ls -A "$folder")"
 }
 
-for options in ${UDAX_ONLY:-dax=inode dax=always dax=never,threads=1 attr_timeout=0,entry_timeout=0,negative_timeout=0,threads=2}; do
+for options in ${UDAX_ONLY:-dax=inode dax=always dax=never,threads=1 data=atomic attr_timeout=0,entry_timeout=0,negative_timeout=0,threads=2}; do
   make_pool 256M
   mount_pool -o "$options"
   chmod 755 "$mnt"

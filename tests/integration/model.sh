@@ -29,7 +29,7 @@ make_folder() {
   chown $user:$user "$mnt/home"
 }
 
-for options in dax=inode dax=always dax=never,threads=1; do
+for options in dax=inode dax=always dax=never,threads=1 data=atomic; do
   make_pool 256M
   mount_pool -o "$options"
   for ((round = 0; round < ${UDAX_ROUNDS:-2}; ++round)); do

@@ -8,11 +8,13 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "base/random.h"
 #include "check/check.h"
 #include "media/pool_medium.h"
 #include "mkfs/make_pool.h"
 #include "tests/support/lossy_medium.h"
 #include "tests/support/pool.h"
+#include "tests/unit/check/damage.h"
 
 namespace udax::check {
 namespace {
@@ -190,6 +192,84 @@ TEST_F(Scrub, RepairsNothing) {
   options.scrub = true;
   options.mode = CheckOptions::kRepairAll;
   EXPECT_EQ(check_pool(static_cast<media::Medium&>(*medium_), options).error(), Error::kInvalid);
+}
+
+/// Blocks that hold bytes of files that have names.
+std::vector<bool> blocks_of_files(const Sample& sample) {
+  const auto copy = std::make_shared<media::MemoryMedium>(Sample::kSize);
+  copy->copy_from(*sample.medium);
+  test::TestPool pool(copy, false);
+  std::vector<bool> blocks(copy->block_count());
+  for (const auto& [path, content] : sample.contents) {
+    const auto extents = pool->extents(Ino(sample.inos.at(path)), 0, 100'000);
+    EXPECT_TRUE(extents);
+    for (const fs::ExtentInfo& e : *extents) {
+      for (uint64_t at = 0; at < e.length; at += kBlockSize) {
+        if (!e.unwritten) blocks[(e.device_offset + at) / kBlockSize] = true;
+      }
+    }
+  }
+  return blocks;
+}
+
+/// Bytes of files that are told to be lost.
+uint64_t bytes_told(const Report& report) {
+  uint64_t bytes = 0;
+  for (const Problem& p : report.problems) {
+    const size_t at = p.what.rfind(": ");
+    if (p.code == Code::kLostData && p.ino != 0) bytes += std::stoull(p.what.substr(at + 2));
+  }
+  return bytes;
+}
+
+/// Of a pool with everything in it, whatever is lost: a scrub ends and tells, and when the device is well again a repair
+/// mends what is left.
+TEST(ScrubOfLosses, NeverCrashesAndMissesNothing) {
+  const Sample& sample = Sample::get();
+  const std::vector<bool> holds_file = blocks_of_files(sample);
+  uint64_t with_sound_metadata = 0;
+  test::LossyMedium medium(Sample::kSize);
+  CheckOptions options;
+  options.scrub = true;
+  CheckOptions repair;
+  repair.mode = CheckOptions::kRepairAll;
+  for (uint64_t seed = 1; seed <= 200; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    medium.heal();
+    medium.store(0, sample.medium->at(0), Sample::kSize);
+    Random random(seed);
+    const uint64_t used = sample.report.blocks_used;  // most of them lie at the front
+    const uint64_t lost = 1 + random.below(20);
+    for (uint64_t i = 0; i < lost; ++i) {
+      medium.lose(DeviceBlock(random.below(8) == 0 ? random.below(medium.block_count()) : random.below(used)));
+    }
+    const auto report = check_pool(static_cast<const media::Medium&>(medium), options);
+    if (!report) {  // neither superblock
+      EXPECT_TRUE(medium.is_lost(0, 1) && medium.is_lost(medium.size() - 1, 1));
+      continue;
+    }
+    EXPECT_EQ(report->clean(), report->problem_count == 0);
+    EXPECT_TRUE(report->blocks_lost == 0 || !report->clean());
+    EXPECT_LE(report->blocks_lost, medium.lost_pages());
+    uint64_t files_lost = 0;
+    for (const media::LostRange& range : medium.lost_ranges()) {
+      files_lost += holds_file[range.offset / kBlockSize] ? kBlockSize : 0;
+    }
+    const bool is_metadata_sound = std::all_of(report->problems.begin(), report->problems.end(),
+                                               [](const Problem& p) { return p.code == Code::kLostData; });
+    if (is_metadata_sound && files_lost > 0) {
+      ++with_sound_metadata;
+      EXPECT_GE(bytes_told(*report), files_lost);  // and those of orphans
+    }
+    medium.heal();
+    const auto mended = check_pool(static_cast<media::Medium&>(medium), repair);
+    ASSERT_TRUE(mended);
+    EXPECT_TRUE(mended->all_repaired() || mended->clean());
+    const auto again = check_pool(static_cast<const media::Medium&>(medium), options);
+    ASSERT_TRUE(again);
+    EXPECT_TRUE(again->clean()) << again->problems.front().what;
+  }
+  EXPECT_GT(with_sound_metadata, 20U);
 }
 
 // --- For real ------------------------------------------------------------------------------------------------------

@@ -60,11 +60,18 @@ std::string sentence_or(const std::string& why, Error error) {
   return why.empty() ? std::string(to_string(error)) : why;
 }
 
+// What was stored and is waiting for an fsync that may never come is flushed as often as kernels do it: until then it
+// could be lost, and its inodes cannot leave the cache.
+constexpr int kFlushIntervalMs = 30'000;
+
 // Until the mount is gone.
-void wait_for_end(fuse::Session& session, const EndSignals& signals, const std::string& mountpoint) {
+void wait_for_end(fuse::Session& session, const EndSignals& signals, const std::string& mountpoint,
+                  fs::Filesystem& fs) {
   for (;;) {
     std::array<pollfd, 2> fds{{{session.ended_fd(), POLLIN, 0}, {signals.fd(), POLLIN, 0}}};
-    if (::poll(fds.data(), fds.size(), -1) < 0 && errno != EINTR) return;
+    const int ready = ::poll(fds.data(), fds.size(), kFlushIntervalMs);
+    if (ready < 0 && errno != EINTR) return;
+    if (ready == 0) fs.flush_dirty();
     if (fds[0].revents != 0) return;
     const int signal = fds[1].revents != 0 ? signals.take() : 0;
     if (signal == 0) continue;
@@ -130,7 +137,7 @@ int serve(const Options& options, Background& background) {
   log::info("{} ({}) mounted on {}", options.pool, pool.kind(), options.mountpoint);
   log::info("{}", (*session)->transport_note());
   background.ready();
-  wait_for_end(**session, signals, options.mountpoint);
+  wait_for_end(**session, signals, options.mountpoint, *fs);
   session->reset();  // ends it
   const int status = finish(std::move(fs), pool);
   log::info("{} unmounted from {}", options.pool, options.mountpoint);

@@ -192,6 +192,8 @@ class Filesystem {
   /// Takes back the copies that a write() has made stale. REQUIRES: no lock, and a thread that the holder of the copies
   /// does not wait for. To be called before whoever wrote is told so.
   void recall(OpenFile& file, const StaleCopies& stale);
+  /// Takes back the copies of the pages of which [offset, end) is a part only, of files of any kind. REQUIRES: as recall().
+  void recall_edges(OpenFile& file, uint64_t offset, uint64_t end);
 
   /// A mapper's fault: dax::Dax::fault(), with copies of the page taken back first. REQUIRES: as recall(). Never kCopiesOut.
   [[nodiscard]] Result<dax::FaultResult> fault(inode::Inode& inode, FileBlock at, dax::Access access,
@@ -207,6 +209,8 @@ class Filesystem {
   [[nodiscard]] Status fsync(OpenFile& file, bool data_only);
   /// syncfs(2).
   [[nodiscard]] Status sync();
+  /// Flushes what waits for an fsync, in all files. To be called now and then; who stored it is told of errors.
+  void flush_dirty();
   /// Extents of a file from `offset` on, at most `count_max`.
   [[nodiscard]] Result<std::vector<ExtentInfo>> extents(Ino ino, uint64_t offset, size_t count_max);
 

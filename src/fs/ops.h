@@ -170,6 +170,8 @@ struct Ops {
                                    uint64_t size) const;
   /// Everything that was stored to the file is durable afterwards.
   [[nodiscard]] Status flush_data(inode::Inode& inode) const;
+  /// The same of every file. The first error.
+  [[nodiscard]] Status flush_all_data() const;
 
   /// Copies of [from, to) are about to be made: of what the file holds (fresh), or by who writes whole pages. Notes them, and
   /// takes the mappers' views back. kNoMemory. REQUIRES: rwsem exclusive.

@@ -2,6 +2,7 @@
 //
 // fsync, syncfs. Metadata is durable already; what is left is file data: stored through a mapping, or where the
 // medium's granularity makes it too dear to drain at each write. dax/writeback.cc flushes it.
+#include "base/log.h"
 #include "fs/ops.h"
 
 namespace udax::fs {
@@ -28,14 +29,25 @@ Status Filesystem::sync() {
   return flush_all();
 }
 
-Status Filesystem::flush_all() {
-  const Ops ops{*this};
-  // A deep flush alone does not reach what is in the CPUs' caches.
-  UDAX_TRY(const std::vector<inode::InodeRef> dirty, cache_->dirty());
+Status Ops::flush_all_data() const {
+  UDAX_TRY(const std::vector<inode::InodeRef> dirty, cache().dirty());
   Status all;
   for (const inode::InodeRef& ref : dirty) {
-    if (const Status flushed = ops.flush_data(*ref); !flushed && all) all = flushed;
+    if (const Status flushed = flush_data(*ref); !flushed && all) all = flushed;
   }
+  return all;
+}
+
+void Filesystem::flush_dirty() {
+  if (read_only()) return;
+  if (const Status done = Ops{*this}.flush_all_data(); !done) {
+    log::error("flushing what waits for fsync: {}", to_string(done.error()));
+  }
+}
+
+Status Filesystem::flush_all() {
+  // A deep flush alone does not reach what is in the CPUs' caches.
+  const Status all = Ops{*this}.flush_all_data();
   // What lost pages were to hold has been told to those who stored it.
   const Status flushed = medium_->deep_flush(0, medium_->size());
   if (!flushed && !medium_->failed_by_loss()) return flushed;

@@ -70,6 +70,24 @@ TEST_F(Writeback, SyncOfTheWholeFlushesWhatIsMapped) {
   EXPECT_EQ(mapper.protections(), protections) << "nothing was dirty any more";
 }
 
+TEST_F(Writeback, WhatNobodySyncsIsFlushedNowAndThen) {
+  const Ino f = hole("f", kBlockSize);
+  ModelMapper mapper(pool_.fs());
+  Mapping mapping(mapper, f);
+  mapping.put(5, "stored");
+  const auto file = open(f);
+  EXPECT_TRUE(file->inode().has_dirty_data());
+  pool_->flush_dirty();
+  EXPECT_FALSE(file->inode().has_dirty_data());
+  EXPECT_EQ(after_power_failure(f, 5, 6), "stored");
+  // Who stored it is told that it may not be there.
+  mapping.put(5, "failed");
+  medium_->fail_drains(1);
+  pool_->flush_dirty();
+  EXPECT_EQ(fsync(*file), Error::kIo);
+  EXPECT_EQ(fsync(*file), kFine);
+}
+
 TEST_F(Writeback, UnmountingFlushesWhatWasMapped) {
   const Ino f = hole("f", kBlockSize);
   {

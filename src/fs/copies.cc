@@ -157,6 +157,16 @@ Result<uint64_t> Filesystem::write_through(OpenFile& file, uint64_t offset, std:
 
 void Filesystem::recall(OpenFile& file, const StaleCopies& stale) { recall(file.inode(), stale); }
 
+void Filesystem::recall_edges(OpenFile& file, uint64_t offset, uint64_t end) {
+  const auto drop = [&](FileBlock at) {
+    mappers().drop_copies(file.inode().ino(), mapping::bytes_of(at, FileBlock(at.value + 1)));
+  };
+  const FileBlock first = first_block(offset);
+  const FileBlock last = first_block(end);
+  if ((offset & (kBlockSize - 1)) != 0) drop(first);
+  if ((end & (kBlockSize - 1)) != 0 && (last != first || (offset & (kBlockSize - 1)) == 0)) drop(last);
+}
+
 void Filesystem::recall(inode::Inode& inode, const StaleCopies& stale) {
   if (!stale.any()) return;
   dax::count(dax_->counters().copies_recalled);

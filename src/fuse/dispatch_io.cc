@@ -101,9 +101,23 @@ Status Dispatcher::fallocate(Call& call) {
   UDAX_TRY(const auto in, call.in.take<fuse_fallocate_in>());
   if (in.length == 0 || in.offset > kOffsetMax) return Error::kInvalid;
   if (!fits(in.offset, in.length)) return Error::kFileTooBig;
-  UDAX_TRY(const auto file, handles_.acquire(in.fh, call.ino(), false));
+  UDAX_TRY(auto file, handles_.acquire(in.fh, call.ino(), false));
   if (!is_writable(*file)) return Error::kBadHandle;
-  return fs_.fallocate(*file, in.mode, in.offset, in.length);
+  const bool zeroes = (in.mode & (fs::kFallocPunchHole | fs::kFallocZeroRange)) != 0;
+  if (!zeroes || ((in.offset | in.length) & (kBlockSize - 1)) == 0) {
+    return fs_.fallocate(*file, in.mode, in.offset, in.length);
+  }
+  // The kernel zeroes the part of its page afterwards only. What others store to the rest of it meanwhile has the page
+  // written back as it was, and brings the old bytes back. So the page goes first; nobody fills it again until the
+  // kernel has its reply, since it holds the mapping's invalidate_lock.
+  const auto kept = std::make_shared<HandleTable::Use>(std::move(file));
+  const auto change = [this, kept, in]() -> Status {
+    fs_.recall_edges(**kept, in.offset, in.offset + in.length);
+    return fs_.fallocate(**kept, in.mode, in.offset, in.length);
+  };
+  const Status deferred = change_later(call, change, false);
+  if (deferred || deferred.error() != Error::kBusy) return deferred;
+  return fs_.fallocate(**kept, in.mode, in.offset, in.length);  // no thread to do it, at the mount's end
 }
 
 Status Dispatcher::lseek(Call& call) {

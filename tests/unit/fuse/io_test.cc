@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <functional>
 
 #include "tests/unit/fuse/wire_harness.h"
 
@@ -152,6 +153,49 @@ TEST_F(IoTest, SyncAllocateSeekCopy) {
   bad = in;
   bad.off_out = ~0ULL;
   EXPECT_EQ(ask(FUSE_COPY_FILE_RANGE, f.node, Body().add(bad)).error, -EFBIG);
+}
+
+// Notes what is recalled, and what the file's byte 5000 is then.
+class Recalls : public mapping::CopyHolder {
+ public:
+  explicit Recalls(std::function<std::string()> look) : look_(std::move(look)) {}
+  void drop_copies(Ino, mapping::ByteRange range) override { seen.push_back({range.start, range.end, look_()}); }
+
+  struct Seen {
+    uint64_t start;
+    uint64_t end;
+    std::string byte;
+    bool operator==(const Seen&) const = default;
+  };
+  std::vector<Seen> seen;
+
+ private:
+  const std::function<std::string()> look_;
+};
+
+// The kernel zeroes its pages afterwards: what is written back meanwhile must not bring the old bytes back.
+TEST_F(IoTest, PagesOfWhichAPartIsZeroedAreRecalledFirst) {
+  const Opened f = create(1, "file");
+  (void)write(f, 0, std::string(40'000, 'f'));
+  Recalls recalls([&] { return pool.content(Ino(f.node)).substr(5000, 1); });
+  pool.fs().mappers().add(&recalls);
+  const auto zero = [&](uint64_t offset, uint64_t length, uint32_t mode) {
+    recalls.seen.clear();
+    const fuse_fallocate_in in{f.handle, offset, length, mode, 0};
+    EXPECT_EQ(ask(FUSE_FALLOCATE, f.node, Body().add(in)).error, 0);
+    return recalls.seen;
+  };
+  using All = std::vector<Recalls::Seen>;
+  constexpr uint32_t kPunch = fs::kFallocPunchHole | fs::kFallocKeepSize;
+  EXPECT_EQ(zero(0, 100, 0), All{});
+  EXPECT_EQ(zero(8192, 4096, kPunch), All{});
+  EXPECT_EQ(zero(5000, 10, kPunch), (All{{4096, 8192, "f"}}));
+  EXPECT_EQ(read(f, 4999, 3).text(), std::string("f\0\0", 3));
+  EXPECT_EQ(zero(5000, 20'000, fs::kFallocZeroRange),
+            (All{{4096, 8192, std::string(1, '\0')}, {24'576, 28'672, std::string(1, '\0')}}));
+  EXPECT_EQ(zero(12'288, 100, kPunch).size(), 1U);
+  EXPECT_EQ(zero(12'200, 88, kPunch).size(), 1U);
+  pool.fs().mappers().remove(&recalls);
 }
 
 // The kernel drops the pages at the edges of a copy with what others stored there through mappings meanwhile.

@@ -55,8 +55,8 @@ storms() {  # storms SECONDS
 }
 fsx_alone() { "$UDAX_BIN/udax-fsx" -f -s "$seed" -d "$1" --msync-seek --dax-flip --save "$work/save" "$load/alone"; }
 fsx_shared() {  # without what the kernel loses by itself: docs/testing.md
-  "$UDAX_BIN/udax-fsx" -f -s "$seed" -d "$1" -j 2 --unit 100 --msync-seek --flipper --no-punch --no-zero --no-truncate \
-    --no-append --save "$work/save" "$load/shared"
+  "$UDAX_BIN/udax-fsx" -f -s "$seed" -d "$1" -j 2 --unit 100 --msync-seek --flipper --no-truncate --no-append \
+    --save "$work/save" "$load/shared"
 }
 fios() {
   local engines=("--ioengine=psync --bsrange=512-64k" "--ioengine=mmap --bsrange=4k-64k" "--ioengine=psync --direct=1 --bs=4k")

@@ -12,6 +12,7 @@
 #include <sys/xattr.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <thread>
@@ -48,12 +49,22 @@ uint64_t free_blocks() {
   return info.f_bfree;
 }
 
+/// close(2) does not wait for FUSE's RELEASE: a file may be open for us a moment longer.
+bool comes_back(uint64_t blocks) {
+  constexpr int kPatience = 1000;
+  for (int i = 0; i < kPatience && free_blocks() < blocks; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return free_blocks() >= blocks;
+}
+
 TEST_F(Posix, SpaceComesBackWithTheNameNotWithTheKernelsCache) {
   UDAX_NEEDS_OURS();
   make_file("large", std::string(16 << 20, 'x'));
+  const Fd cached(::open("large", O_PATH));  // the kernel keeps its inode
   const uint64_t before = free_blocks();
   ASSERT_EQ(::unlink("large"), 0);
-  EXPECT_GE(free_blocks(), before + 4096) << "blocks are not free although nothing has the file open";
+  EXPECT_TRUE(comes_back(before + 4096)) << "blocks are not free although nothing has the file open";
 }
 
 TEST_F(Posix, SpaceOfAnOpenFileComesBackWithItsClose) {
@@ -69,7 +80,7 @@ TEST_F(Posix, SpaceOfAnOpenFileComesBackWithItsClose) {
   EXPECT_FALSE(exists("gone"));
   ::close(fd);
   ASSERT_EQ(err(::syncfs(outer)), 0);
-  EXPECT_GE(free_blocks(), before);
+  EXPECT_TRUE(comes_back(before));
 }
 
 TEST_F(Posix, FilesThatAreMostlyHolesTakeNoSpace) {

@@ -130,13 +130,16 @@ Outcome Model::copy_range(const Op& op) const {
     if (from.node->pages.at(page) != Page::kData) is_solid = false;
   }
   const std::vector<Page> before = to.node->pages;
+  // Only whole pages are copied by us; the rest is read and written by the kernel, which knows who root is.
+  const int64_t end = op.other_offset + length;
+  const bool is_whole = op.other_offset % kPage == 0 && (end % kPage == 0 || end >= size_of(*to.node));
   put(*to.node, op.other_offset, bytes);
   if (!is_solid) {
     for (size_t page = page_of(op.other_offset); page < pages_for(op.other_offset + length); ++page) {
       if (page >= before.size() || before[page] != Page::kData) to.node->pages.at(page) = Page::kEither;
     }
   }
-  if (op.who.uid != 0 || rules_.root_loses_setuid) drop_privileges(*to.node);
+  if (op.who.uid != 0 || (rules_.root_loses_setuid && is_whole)) drop_privileges(*to.node);
   from.node->atime.reset();
   touch(*to.node);
   return {0, std::to_string(length)};

@@ -6,43 +6,40 @@
 namespace udax::mapping {
 
 void MapperRegistry::add(Mapper* mapper) {
-  const LockGuard guard(mutex_);
+  const LockGuard guard(mappers_lock_);
   mappers_.push_back(mapper);
+  mapper_count_.store(mappers_.size());
 }
 
 void MapperRegistry::remove(Mapper* mapper) {
-  const LockGuard guard(mutex_);
+  const LockGuard guard(mappers_lock_);
   std::erase(mappers_, mapper);
+  mapper_count_.store(mappers_.size());
 }
 
 void MapperRegistry::add(CopyHolder* holder) {
-  const LockGuard guard(mutex_);
+  const LockGuard guard(holders_lock_);
   holders_.push_back(holder);
 }
 
 void MapperRegistry::remove(CopyHolder* holder) {
-  const LockGuard guard(mutex_);
+  const LockGuard guard(holders_lock_);
   std::erase(holders_, holder);
 }
 
 void MapperRegistry::invalidate(Ino ino, ByteRange range) {
-  const SharedLockGuard guard(mutex_);
+  const SharedLockGuard guard(mappers_lock_);
   for (Mapper* mapper : mappers_) mapper->invalidate(ino, range);
 }
 
 void MapperRegistry::write_protect(Ino ino, ByteRange range) {
-  const SharedLockGuard guard(mutex_);
+  const SharedLockGuard guard(mappers_lock_);
   for (Mapper* mapper : mappers_) mapper->write_protect(ino, range);
 }
 
 void MapperRegistry::drop_copies(Ino ino, ByteRange range) {
-  const SharedLockGuard guard(mutex_);
+  const SharedLockGuard guard(holders_lock_);
   for (CopyHolder* holder : holders_) holder->drop_copies(ino, range);
-}
-
-bool MapperRegistry::has_mappers() {
-  const SharedLockGuard guard(mutex_);
-  return !mappers_.empty();
 }
 
 }  // namespace udax::mapping

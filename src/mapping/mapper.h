@@ -12,9 +12,10 @@
 // Blocks are freed, moved or made unwritten only after every mapper has let go of the range.
 //
 // Locks: a Mapper is called with locks of the inode held (invalidate_lock, an entry's lock) and must take none of the
-// filesystem's. A CopyHolder is called with no lock held at all. The registry's own lock is held shared during calls.
+// filesystem's. A CopyHolder is called with no lock held at all. The registry's own locks are held shared during calls.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <vector>
 
@@ -64,12 +65,15 @@ class MapperRegistry {
   void write_protect(Ino ino, ByteRange range);
   void drop_copies(Ino ino, ByteRange range);
   /// Whether somebody may hold views.
-  [[nodiscard]] bool has_mappers();
+  [[nodiscard]] bool has_mappers() const { return mapper_count_.load() > 0; }
 
  private:
-  SharedMutex mutex_;
-  std::vector<Mapper*> mappers_ UDAX_GUARDED_BY(mutex_);
-  std::vector<CopyHolder*> holders_ UDAX_GUARDED_BY(mutex_);
+  // Two, since a CopyHolder comes back to the filesystem, which may then call a Mapper.
+  SharedMutex mappers_lock_;
+  SharedMutex holders_lock_;
+  std::vector<Mapper*> mappers_ UDAX_GUARDED_BY(mappers_lock_);
+  std::vector<CopyHolder*> holders_ UDAX_GUARDED_BY(holders_lock_);
+  std::atomic<size_t> mapper_count_{0};
 };
 
 }  // namespace udax::mapping

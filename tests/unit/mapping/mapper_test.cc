@@ -50,6 +50,34 @@ TEST(MapperRegistry, TellsNobodyWhoHasLeft) {
   EXPECT_EQ(b.calls.size(), 1U);
 }
 
+/// Lets a mapper come and be called meanwhile.
+class BusyHolder final : public CopyHolder {
+ public:
+  BusyHolder(MapperRegistry& registry, Mapper& mapper) : registry_(registry), mapper_(mapper) {}
+  void drop_copies(Ino ino, ByteRange range) override {
+    std::thread([this] { registry_.add(&mapper_); }).join();
+    registry_.invalidate(ino, range);  // as the filesystem does when copies come back
+  }
+
+ private:
+  MapperRegistry& registry_;
+  Mapper& mapper_;
+};
+
+// Regression: one lock for both kinds, and who came for good while copies were dropped had everybody wait for ever.
+TEST(MapperRegistry, MappersComeWhileCopiesAreDropped) {
+  MapperRegistry registry;
+  NotingMapper mapper;
+  BusyHolder holder(registry, mapper);
+  registry.add(&holder);
+  EXPECT_FALSE(registry.has_mappers());
+  registry.drop_copies(Ino(7), {0, 4096});
+  EXPECT_TRUE(registry.has_mappers());
+  EXPECT_EQ(mapper.calls.size(), 1U);
+  registry.remove(&mapper);
+  EXPECT_FALSE(registry.has_mappers());
+}
+
 /// Waits in its call until it is told to go on.
 class SlowMapper final : public Mapper {
  public:

@@ -2,6 +2,7 @@
 //
 // Bytes: read, write, sync, allocate, seek, copy.
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -22,6 +23,8 @@ constexpr bool fits(uint64_t offset, uint64_t length) {
 }
 bool is_readable(const fs::OpenFile& file) { return (file.flags() & O_ACCMODE) != O_WRONLY; }
 bool is_writable(const fs::OpenFile& file) { return (file.flags() & O_ACCMODE) != O_RDONLY; }
+// What clears it tells the kernel, which otherwise goes on with the mode that it has cached, in execve(2) too.
+bool has_setuid(const fs::OpenFile& file) { return (file.inode().snapshot().mode & (S_ISUID | S_ISGID)) != 0; }
 
 }  // namespace
 
@@ -54,9 +57,11 @@ Status Dispatcher::write(Call& call) {
     return {};
   }
   const bool kill = (in.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
+  const bool loses_setuid = kill && has_setuid(*file);
   if (!file->dax() && (in.flags & O_DIRECT) == 0) {
     // The kernel has put the bytes into its pages, where it says; a sync of O_SYNC follows as a request of its own.
     UDAX_TRY(const uint64_t written, fs_.write_through(*file, in.offset, data, kill));
+    if (loses_setuid) invalidate_attributes(call.ino());
     out.size = static_cast<uint32_t>(written);
     (void)call.send(out);
     return {};
@@ -65,6 +70,7 @@ Status Dispatcher::write(Call& call) {
   const bool append = file->dax() && (in.flags & O_APPEND) != 0;
   fs::StaleCopies stale;
   UDAX_TRY(const uint64_t written, fs_.write(*file, in.offset, data, append, kill, &stale));
+  if (loses_setuid) invalidate_attributes(call.ino());
   if (file->dax() && (in.flags & O_DSYNC) != 0) {
     UDAX_CHECK(fs_.fsync(*file, (in.flags & O_SYNC) != O_SYNC));
   }
@@ -105,7 +111,10 @@ Status Dispatcher::fallocate(Call& call) {
   if (!is_writable(*file)) return Error::kBadHandle;
   const bool zeroes = (in.mode & (fs::kFallocPunchHole | fs::kFallocZeroRange)) != 0;
   if (!zeroes || ((in.offset | in.length) & (kBlockSize - 1)) == 0) {
-    return fs_.fallocate(*file, in.mode, in.offset, in.length);
+    const bool loses_setuid = has_setuid(*file);
+    UDAX_CHECK(fs_.fallocate(*file, in.mode, in.offset, in.length));
+    if (loses_setuid) invalidate_attributes(call.ino());
+    return {};
   }
   // The kernel zeroes the part of its page afterwards only. What others store to the rest of it meanwhile has the page
   // written back as it was, and brings the old bytes back. So the page goes first; nobody fills it again until the
@@ -141,7 +150,10 @@ Result<uint64_t> Dispatcher::do_copy(const fuse_copy_file_range_in& in, Call& ca
   if (!is_readable(*from) || !is_writable(*to)) return Error::kBadHandle;
   // Afterwards the kernel drops the pages that were copied to, also of those at the edges what others stored there
   // through mappings meanwhile. Refused, it copies by reads and writes, which lose nothing.
-  return fs_.copy_range(*from, in.off_in, *to, in.off_out, length, true);
+  const bool loses_setuid = has_setuid(*to);
+  UDAX_TRY(const uint64_t copied, fs_.copy_range(*from, in.off_in, *to, in.off_out, length, true));
+  if (loses_setuid) invalidate_attributes(Ino(in.nodeid_out));
+  return copied;
 }
 
 Status Dispatcher::copy_file_range(Call& call) {

@@ -10,6 +10,7 @@
 // parallel writes, holding the process's memory lock, and a write of another thread waits for that lock if its buffer is not
 // in memory (seen on Linux 6.18: fuse_file_cached_io_open). Programs would hang until killed.
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include "fuse/call.h"
 #include "fuse/dispatcher.h"
@@ -36,7 +37,13 @@ uint32_t Dispatcher::open_reply_flags(const fs::OpenFile& file) const {
 Status Dispatcher::open(Call& call) {
   UDAX_TRY(const auto in, call.in.take<fuse_open_in>());
   const bool kill = (in.open_flags & FUSE_OPEN_KILL_SUIDGID) != 0;
+  bool loses_setuid = false;
+  if (kill) {
+    UDAX_TRY(const fs::Attr before, fs_.getattr(call.ino()));
+    loses_setuid = (before.mode & (S_ISUID | S_ISGID)) != 0;
+  }
   UDAX_TRY(fs::OpenFilePtr file, fs_.open(call.ino(), in.flags & ~kFlagsOfVfs, kill));
+  if (loses_setuid) invalidate_attributes(call.ino());
   const uint32_t type = type_of(*file);
   if (type != kTypeRegular) return type == kTypeDirectory ? Error::kIsDirectory : Error::kNoDevice;
   fuse_open_out out{};

@@ -232,6 +232,37 @@ TEST_F(Posix, DescriptorsKeepTheirPermissions) {
             0);
 }
 
+// What is executed is what the file is now, not the mode that a kernel has cached.
+TEST_F(Posix, SetuidIsGoneForTheNextExec) {
+  UDAX_NEEDS_ROOT();
+  for (const bool truncates : {false, true}) {
+    const std::string program = read_file("/usr/bin/id");
+    make_file("id", program);
+    ASSERT_EQ(err(::chmod("id", 04777)), 0);
+    EXPECT_EQ(in_child(kUser,
+                       [&] {
+                         {
+                           const Fd fd(::open("id", O_WRONLY | (truncates ? O_TRUNC : 0)));
+                           const auto size = static_cast<ssize_t>(program.size());
+                           if (::write(fd, program.data(), program.size()) != size) return 1;
+                         }
+                         int out[2];
+                         if (::pipe(out) != 0) return 2;
+                         const int result = in_child(0, [&] {
+                           ::dup2(out[1], 1);
+                           ::execl("./id", "id", "-u", nullptr);
+                           return 3;
+                         });
+                         char text[20] = {};
+                         if (result != 0 || ::read(out[0], text, sizeof text - 1) <= 0) return 4;
+                         return std::atoi(text) == static_cast<int>(kUser) ? 0 : 5;
+                       }),
+              0)
+        << "O_TRUNC: " << truncates << "; 5: it ran as root";
+    ASSERT_EQ(::unlink("id"), 0);
+  }
+}
+
 TEST_F(Posix, ProgramsRun) {
   ASSERT_EQ(err(::symlink("/bin/true", "link")), 0);
   const auto run = [](const char* path) {

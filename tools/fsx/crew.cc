@@ -3,8 +3,6 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,6 +14,7 @@
 #include <memory>
 
 #include "tools/fsx/crew_area.h"
+#include "tools/stress/child.h"
 
 namespace udax::fsx {
 namespace {
@@ -26,26 +25,6 @@ constexpr uint64_t kFinishOps = 64;  // what a round adds of its own
 constexpr auto kEndAfterStop = std::chrono::seconds(20);
 
 volatile sig_atomic_t interrupted = 0;
-
-// Anonymous memory that children share.
-class Shared {
- public:
-  explicit Shared(size_t size) : size_(size) {
-    void* const map =
-        ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (map != MAP_FAILED) bytes_ = map;
-  }
-  ~Shared() {
-    if (bytes_ != nullptr) ::munmap(bytes_, size_);
-  }
-  Shared(const Shared&) = delete;
-  Shared& operator=(const Shared&) = delete;
-  [[nodiscard]] void* bytes() const { return bytes_; }
-
- private:
-  const size_t size_;
-  void* bytes_ = nullptr;
-};
 
 class Crew {
  public:
@@ -73,8 +52,8 @@ class Crew {
 
   const CrewOptions& options_;
   const uint64_t capacity_;
-  const Shared area_memory_;
-  const Shared log_memory_;
+  const stress::SharedMemory area_memory_;
+  const stress::SharedMemory log_memory_;
   std::vector<pid_t> children_;  // the workers, then the flipper; 0 once it has ended
 };
 
@@ -88,18 +67,8 @@ bool Crew::make_file() {
 }
 
 bool Crew::start(const std::function<void()>& work) {
-  std::fflush(nullptr);
-  const pid_t parent = ::getpid();
-  const pid_t child = ::fork();
+  const pid_t child = stress::start_child(work);
   if (child < 0) return false;
-  if (child == 0) {
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (::getppid() != parent) ::_exit(0);
-    ::signal(SIGINT, SIG_IGN);  // the parent stops us
-    ::signal(SIGTERM, SIG_DFL);
-    work();
-    ::_exit(0);
-  }
   children_.push_back(child);
   return true;
 }

@@ -6,7 +6,6 @@
 // Exit codes: 0 no difference (or, with --shrink, none again); 1 a difference, or an error that the operation may not
 // give; 2 wrong usage; 3 the environment: no such directory, no space, no memory; 130 interrupted.
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,22 +19,22 @@
 #include <string>
 #include <vector>
 
-#include "base/random.h"
 #include "tools/fsx/crew.h"
 #include "tools/fsx/op_log.h"
 #include "tools/fsx/probe.h"
 #include "tools/stress/ddmin.h"
+#include "tools/stress/program.h"
 
 namespace udax::fsx {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+using stress::kExitEnvironment;
+using stress::kExitFailed;
+using stress::kExitInterrupted;
+using stress::kExitPassed;
+using stress::kExitUsage;
 
-constexpr int kExitPassed = 0;
-constexpr int kExitFailed = 1;
-constexpr int kExitUsage = 2;
-constexpr int kExitEnvironment = 3;
-constexpr int kExitInterrupted = 130;
 constexpr uint64_t kPage = 4096;
 constexpr uint64_t kMaxSizeLimit = uint64_t{1} << 34;
 constexpr int kTriesInStep = 2;
@@ -72,10 +71,7 @@ struct Arguments {
   uint64_t shrink_seconds = 600;
 };
 
-int fail(int code, const std::string& sentence) {
-  std::fprintf(stderr, "udax-fsx: %s\n", sentence.c_str());
-  return code;
-}
+int fail(int code, const std::string& sentence) { return stress::fail("udax-fsx", code, sentence); }
 
 void add_options(CLI::App& app, Arguments& a) {
   const CLI::AsSizeValue size(false);
@@ -393,28 +389,15 @@ int Program::run() {
   return run_rounds(choice);
 }
 
+int run(Arguments arguments) { return Program(std::move(arguments)).run(); }
+
 }  // namespace
 }  // namespace udax::fsx
 
 int main(int argc, char** argv) {
-  udax::fsx::Arguments arguments;
-  CLI::App app("Changes a file in every way and compares it with a copy in memory");
-  udax::fsx::add_options(app, arguments);
-  udax::fill_random(&arguments.seed, sizeof(arguments.seed));
-  arguments.seed >>= 32;
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? udax::fsx::kExitPassed : udax::fsx::kExitUsage;
-  }
-  if (arguments.operations == 0 && arguments.seconds == 0) arguments.seconds = 10;
-  struct sigaction action {};
-  action.sa_handler = [](int) { udax::fsx::interrupt(); };
-  ::sigaction(SIGINT, &action, nullptr);
-  ::sigaction(SIGTERM, &action, nullptr);
-  try {
-    return udax::fsx::Program(std::move(arguments)).run();
-  } catch (const std::bad_alloc&) {
-    return udax::fsx::fail(udax::fsx::kExitEnvironment, "no memory");
-  }
+  namespace tool = udax::fsx;
+  const udax::stress::Program<tool::Arguments> program{
+      "udax-fsx", "Changes a file in every way and compares it with a copy in memory", tool::add_options,
+      tool::interrupt, tool::run};
+  return udax::stress::run_program(program, argc, argv);
 }

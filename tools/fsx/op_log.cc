@@ -7,6 +7,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "tools/stress/log_file.h"
+
 namespace udax::fsx {
 namespace {
 
@@ -78,13 +80,7 @@ std::string head_text(const Setup& setup) {
 }
 
 bool write_log(const std::string& path, const Setup& setup, std::span<const Op> ops, const std::string& comment) {
-  std::ofstream out(path, std::ios::trunc);
-  out << head_text(setup);
-  std::istringstream lines(comment);
-  for (std::string line; std::getline(lines, line);) out << "# " << line << '\n';
-  for (const Op& op : ops) out << to_text(op) << '\n';
-  out.close();
-  return out.good();
+  return stress::write_log_file(path, head_text(setup), ops, comment);
 }
 
 bool read_log(const std::string& path, OpLog& out, std::string& error) {

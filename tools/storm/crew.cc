@@ -3,8 +3,6 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -21,6 +19,7 @@
 
 #include "tools/storm/model.h"
 #include "tools/storm/session.h"
+#include "tools/stress/child.h"
 
 namespace udax::storm {
 namespace {
@@ -50,25 +49,6 @@ struct Area {  // zero at first, as mmap gives it
   std::atomic<uint64_t> flips;
   std::array<std::atomic<uint64_t>, kProcessesMax> done;
   std::array<std::atomic<uint64_t>, kProcessesMax> log_bytes;
-};
-
-class Shared {
- public:
-  explicit Shared(size_t size) : size_(size) {
-    void* const map =
-        ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (map != MAP_FAILED) bytes_ = map;
-  }
-  ~Shared() {
-    if (bytes_ != nullptr) ::munmap(bytes_, size_);
-  }
-  Shared(const Shared&) = delete;
-  Shared& operator=(const Shared&) = delete;
-  [[nodiscard]] void* bytes() const { return bytes_; }
-
- private:
-  const size_t size_;
-  void* bytes_ = nullptr;
 };
 
 void report(Area& area, const Failure& failure, uint64_t process, uint64_t failed_at) {
@@ -237,8 +217,8 @@ class Crew {
 
   const CrewOptions& options_;
   const uint64_t log_size_;
-  const Shared area_memory_;
-  const Shared log_memory_;
+  const stress::SharedMemory area_memory_;
+  const stress::SharedMemory log_memory_;
   std::vector<pid_t> children_;  // 0 once it has ended
 };
 
@@ -260,20 +240,11 @@ std::string Crew::make_trees() const {
 }
 
 bool Crew::start(uint8_t process, const std::function<void(Worker&)>& work) {
-  const pid_t parent = ::getpid();
-  const pid_t child = ::fork();
+  const pid_t child = stress::start_child([&] {
+    Worker worker(options_, area(), log_of(process), process);
+    work(worker);
+  });
   if (child < 0) return false;
-  if (child == 0) {
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (::getppid() != parent) ::_exit(0);
-    ::signal(SIGINT, SIG_IGN);  // the parent stops us
-    ::signal(SIGTERM, SIG_DFL);
-    {
-      Worker worker(options_, area(), log_of(process), process);
-      work(worker);
-    }
-    ::_exit(0);
-  }
   children_.push_back(child);
   return true;
 }

@@ -5,7 +5,6 @@
 //
 // Exit codes: 0 no difference (or, with --shrink, none again); 1 a difference, or an error that the operation may not
 // give; 2 wrong usage; 3 the environment: no such directory, no space, no memory; 130 interrupted.
-#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,21 +18,21 @@
 #include <set>
 #include <string>
 
-#include "base/random.h"
 #include "tools/storm/crew.h"
 #include "tools/storm/shrink.h"
 #include "tools/storm/snapshot.h"
+#include "tools/stress/program.h"
 
 namespace udax::storm {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+using stress::kExitEnvironment;
+using stress::kExitFailed;
+using stress::kExitInterrupted;
+using stress::kExitPassed;
+using stress::kExitUsage;
 
-constexpr int kExitPassed = 0;
-constexpr int kExitFailed = 1;
-constexpr int kExitUsage = 2;
-constexpr int kExitEnvironment = 3;
-constexpr int kExitInterrupted = 130;
 constexpr size_t kDifferencesShown = 10;
 
 struct Arguments {
@@ -63,10 +62,7 @@ struct Arguments {
   bool quiet = false;
 };
 
-int fail(int code, const std::string& sentence) {
-  std::fprintf(stderr, "udax-storm: %s\n", sentence.c_str());
-  return code;
-}
+int fail(int code, const std::string& sentence) { return stress::fail("udax-storm", code, sentence); }
 
 void add_options(CLI::App& app, Arguments& a) {
   const CLI::AsSizeValue size(false);
@@ -353,28 +349,15 @@ int Program::run() {
   return run_rounds();
 }
 
+int run(Arguments arguments) { return Program(std::move(arguments)).run(); }
+
 }  // namespace
 }  // namespace udax::storm
 
 int main(int argc, char** argv) {
-  udax::storm::Arguments arguments;
-  CLI::App app("Makes, moves, changes and removes files, and compares the tree with a model of it");
-  udax::storm::add_options(app, arguments);
-  udax::fill_random(&arguments.seed, sizeof(arguments.seed));
-  arguments.seed >>= 32;
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? udax::storm::kExitPassed : udax::storm::kExitUsage;
-  }
-  if (arguments.operations == 0 && arguments.seconds == 0) arguments.seconds = 10;
-  struct sigaction action {};
-  action.sa_handler = [](int) { udax::storm::interrupt(); };
-  ::sigaction(SIGINT, &action, nullptr);
-  ::sigaction(SIGTERM, &action, nullptr);
-  try {
-    return udax::storm::Program(std::move(arguments)).run();
-  } catch (const std::bad_alloc&) {
-    return udax::storm::fail(udax::storm::kExitEnvironment, "no memory");
-  }
+  namespace tool = udax::storm;
+  const udax::stress::Program<tool::Arguments> program{
+      "udax-storm", "Makes, moves, changes and removes files, and compares the tree with a model of it",
+      tool::add_options, tool::interrupt, tool::run};
+  return udax::stress::run_program(program, argc, argv);
 }

@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "base/crc32c.h"
+#include "tools/stress/log_file.h"
 
 namespace udax::storm {
 namespace {
@@ -157,13 +158,7 @@ std::string head_text(const Setup& setup) {
 
 bool write_log(const std::string& path, const Setup& setup, const std::vector<Op>& ops,
                const std::string& comment) {
-  std::ofstream out(path, std::ios::trunc);
-  out << head_text(setup);
-  std::istringstream lines(comment);
-  for (std::string line; std::getline(lines, line);) out << "# " << line << '\n';
-  for (const Op& op : ops) out << to_text(op) << '\n';
-  out.close();
-  return out.good();
+  return stress::write_log_file(path, head_text(setup), ops, comment);
 }
 
 bool read_log(const std::string& path, Setup& setup, std::vector<Op>& ops, std::string& error) {

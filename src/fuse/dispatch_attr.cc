@@ -113,7 +113,8 @@ Status Dispatcher::setattr(Call& call) {
     UDAX_TRY(changes.ctime, time_of(in.ctime, in.ctimensec));
   }
   // A request for nothing is what a kernel that leaves privileges to us makes of chown(2) to nobody else.
-  const bool is_empty = (in.valid & ~(FATTR_FH | FATTR_LOCKOWNER)) == 0;
+  constexpr uint32_t kHow = FATTR_FH | FATTR_LOCKOWNER;
+  const bool is_empty = (in.valid & ~kHow) == 0;
   changes.kill_suidgid = is_empty || (in.valid & FATTR_KILL_SUIDGID) != 0;
   UDAX_TRY(const fs::Attr attr, fs_.setattr(call.ino(), changes, call.caller()));
   fuse_attr_out out{};

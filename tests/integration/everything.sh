@@ -66,7 +66,8 @@ fios() {
     engine=${engines[round % 3]}
     # shellcheck disable=SC2086  # words
     fio --name="round$round" --directory="$load/fio" --size=8M --numjobs=2 --rw=randwrite $engine --verify=crc32c \
-      --verify_fatal=1 --do_verify=1 --fsync=64 --unlink=1 --randseed=$((seed + round)) >"$work/jobs/fio.one" 2>&1 || {
+      --verify_fatal=1 --verify_state_save=0 --do_verify=1 --fsync=64 --unlink=1 --randseed=$((seed + round)) \
+      >"$work/jobs/fio.one" 2>&1 || {
       cat "$work/jobs/fio.one"
       return 1
     }

@@ -6,12 +6,12 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <filesystem>
 
 #include "base/random.h"
 #include "check/check.h"
 #include "media/pool_medium.h"
 #include "mkfs/make_pool.h"
+#include "tests/support/death_file.h"
 #include "tests/support/lossy_medium.h"
 #include "tests/support/pool.h"
 #include "tests/unit/check/damage.h"
@@ -313,9 +313,8 @@ void run_real_loss(const std::string& path) {
 
 TEST(ScrubDeathTest, AFileThatIsCutShortMeanwhile) {
   testing::GTEST_FLAG(death_test_style) = "threadsafe";
-  const std::string path = "/dev/shm/udax-scrub." + std::to_string(::getpid());
-  EXPECT_EXIT(run_real_loss(path), testing::ExitedWithCode(0), "");
-  std::filesystem::remove(path);
+  const test::DeathFile file("scrub");
+  EXPECT_EXIT(run_real_loss(file.path()), testing::ExitedWithCode(0), "");
 }
 
 }  // namespace

@@ -6,13 +6,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <cstdlib>
-#include <filesystem>
-
 #include "check/check.h"
 #include "media/pool_medium.h"
 #include "mkfs/make_pool.h"
 #include "tests/support/check.h"
+#include "tests/support/death_file.h"
 #include "tests/support/lossy_medium.h"
 #include "tests/support/pool.h"
 
@@ -384,12 +382,8 @@ INSTANTIATE_TEST_SUITE_P(Granularities, MediaErrors,
 /// A file on a tmpfs that loses its end under the mapping: every page of it raises SIGBUS.
 class RealLossDeathTest : public testing::Test {
  protected:
-  void SetUp() override {
-    testing::GTEST_FLAG(death_test_style) = "threadsafe";
-    path_ = "/dev/shm/udax-media-errors." + std::to_string(::getpid());
-  }
-  void TearDown() override { std::filesystem::remove(path_); }
-  std::string path_;
+  void SetUp() override { testing::GTEST_FLAG(death_test_style) = "threadsafe"; }
+  const test::DeathFile file_{"media-errors"};
 };
 
 void require(bool holds, const char* what) {
@@ -467,7 +461,7 @@ void run_real_loss(const std::string& path) {
 }
 
 TEST_F(RealLossDeathTest, AFileThatIsCutShortUnderTheMount) {
-  EXPECT_EXIT(run_real_loss(path_), testing::ExitedWithCode(0), "");
+  EXPECT_EXIT(run_real_loss(file_.path()), testing::ExitedWithCode(0), "");
 }
 
 TEST_F(RealLossDeathTest, EachStaticAreaIsLostUnderAMount) {
@@ -475,8 +469,8 @@ TEST_F(RealLossDeathTest, EachStaticAreaIsLostUnderAMount) {
   // a hole is made by mapping nothing there.
   for (const uint64_t which : {0, 2, 3, 4, 5, 6, 7}) {
     const auto body = [&] {
-      REQUIRE(media::PoolMedium::create_file(path_, kSize, nullptr));
-      std::shared_ptr<media::PoolMedium> medium = std::move(*media::PoolMedium::open(path_, {}, nullptr));
+      REQUIRE(media::PoolMedium::create_file(file_.path(), kSize, nullptr));
+      std::shared_ptr<media::PoolMedium> medium = std::move(*media::PoolMedium::open(file_.path(), {}, nullptr));
       REQUIRE(mkfs::make_pool(*medium, {}, nullptr));
       auto mounted = Filesystem::mount(medium, {}, nullptr);
       REQUIRE(mounted);

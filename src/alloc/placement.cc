@@ -136,9 +136,14 @@ bool Placement::search_budget() {
 }
 
 bool Placement::try_cheap() {
+  const bool start_whole = growing_ && !budget_.full() && wholes_abound();
+  // On from a goal that is not congruent, nothing of the file could ever be mapped by 2 MiB again.
+  if (start_whole && !goal_is_congruent_ && search_unshared(table_.with_whole(), Fit::kWhole, count_min_))
+    return true;
   if (goal_ != kNoBlock && !large_ && attempt(goal_group_, Fit::kExtend, count_min_)) return true;
   if (large_ || budget_.full()) return false;
-  if (growing_ && wholes_abound() && search_unshared(table_.with_whole(), Fit::kWhole, count_min_)) return true;
+  if (start_whole && goal_is_congruent_ && search_unshared(table_.with_whole(), Fit::kWhole, count_min_))
+    return true;
   return search_unshared(table_.with_broken(), Fit::kBroken, (count_ + 7) / 8);
 }
 

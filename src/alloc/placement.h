@@ -9,8 +9,9 @@
 // region counts only if it has an eighth of what is wanted in one piece: a file in crumbs costs more than
 // the 2 MiB run that it spares.
 //
-// A small one of 128 KiB or more at a 2 MiB border of its file starts a whole region while these abound: a large file is
-// written piece by piece, and what follows continues it, congruent.
+// A small one of 128 KiB or more at a 2 MiB border of its file starts a whole region while these abound, unless its
+// goal is congruent: a large file is written piece by piece, and what follows continues it, congruent. A file that was
+// once pushed aside, by another that took the block behind it, is so again from its next border on.
 //
 // Large ones (a whole aligned 2 MiB of the file or more): on from the goal if that is congruent; whole regions,
 // congruent, as many in a row as a few groups have to offer; the piece up to the file's next 2 MiB border as a

@@ -81,6 +81,19 @@ TEST(Placement, ALargeRequestInOnePieceWithItsLead) {
   EXPECT_EQ(run.start.value % 512, 412U);
 }
 
+TEST(Placement, AFileThatWasPushedAsideIsCongruentFromItsNextBorderOn) {
+  PinnedPool pool(256 * Pool::kMiB);
+  DeviceRun file = take(pool, data_request(256, 256, kNoBlock, 0));
+  ASSERT_EQ(file.start.value % 512, 0U);
+  ASSERT_EQ(take(pool, data_request(1, 1, file.end(), 256)).start, file.end());  // another file's
+  file = take(pool, data_request(256, 256, file.end(), 256));
+  ASSERT_NE(file.start.value % 512, 256U);
+  for (uint64_t at = 512; at < 10 * 512; at += 256) {
+    file = take(pool, data_request(256, 256, file.end(), at));
+    EXPECT_EQ(file.start.value % 512, at % 512) << "file block " << at;
+  }
+}
+
 TEST(Placement, MetadataKeepsToItsRegions) {
   PinnedPool pool(256 * Pool::kMiB);
   std::set<uint64_t> metadata;

@@ -5,7 +5,7 @@
 #
 #   UDAX_GUEST_CACHE   the cache's folder; $XDG_CACHE_HOME/udaxfs or ~/.cache/udaxfs if not set
 
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 guest_cache=${UDAX_GUEST_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/udaxfs}/guest-1
 
 # Downloads and unpacks into the current folder; what went wrong is on standard error.

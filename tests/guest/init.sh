@@ -1,11 +1,11 @@
 #!/bin/busybox sh
+# shellcheck shell=dash
 # SPDX-License-Identifier: BSD-3-Clause
 #
 # The guest's first process, in its initramfs: loads modules, puts a tmpfs over the host's root, which comes by 9p, and does
 # what udev would have; then runs the command of the share "job" as the host's bash would, hands its status back, and
 # switches the machine off. run.sh puts MODULES beside it.
 set -eu
-# shellcheck shell=sh
 b=/bin/busybox
 $b mkdir -p /proc /sys /dev /lower /rw /root /job
 $b mount -t proc proc /proc

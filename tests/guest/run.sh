@@ -145,6 +145,7 @@ make_devices() {
 make_initramfs
 make_job "$@"
 make_devices
+# shellcheck disable=SC2054  # the commas are QEMU's
 options=(-nodefaults -no-user-config -display none -no-reboot
   -machine "q35,nvdimm=on,$machine" -accel tcg,thread=multi -smp 2
   # Without ERMS copies are faster under emulation; an Intel CPU is one whose machine checks the kernel recovers from.
@@ -157,6 +158,7 @@ options=(-nodefaults -no-user-config -display none -no-reboot
   -kernel "$guest_cache/vmlinux" -initrd "$work/initramfs"
   -append "console=ttyS0 quiet panic=-1 mitigations=off no5lvl norandmaps cryptomgr.notests")
 [[ -z $share ]] || options+=(-virtfs "local,path=$share,mount_tag=share,security_model=none,multidevs=remap")
+# shellcheck disable=SC2054
 [[ -z $monitor ]] || options+=(-chardev "pipe,id=monitor,path=$monitor" -mon chardev=monitor,mode=readline)
 
 : >"$work/out"

@@ -49,6 +49,7 @@ Placement::Placement(GroupTable& table, Favourites& favourites, const GroupBudge
   lead_ = (kRegionBlocks - in_region) % kRegionBlocks;
   large_ = count_ >= lead_ + kRegionBlocks;
   growing_ = wish && !metadata_ && !large_ && in_region == 0 && count_ >= kGrowing;
+  sure_to_grow_ = growing_ && request.file_block > 0;
   goal_group_ = goal_.value / kGroupBlocks;
   goal_is_congruent_ = goal_ != kNoBlock && goal_.value % kRegionBlocks == in_region;
   from_border_ = wish && !metadata_;
@@ -136,7 +137,7 @@ bool Placement::search_budget() {
 }
 
 bool Placement::try_cheap() {
-  const bool start_whole = growing_ && !budget_.full() && wholes_abound();
+  const bool start_whole = growing_ && !budget_.full() && (sure_to_grow_ || wholes_abound());
   // On from a goal that is not congruent, nothing of the file could ever be mapped by 2 MiB again.
   if (start_whole && !goal_is_congruent_ && search_unshared(table_.with_whole(), Fit::kWhole, count_min_))
     return true;

@@ -9,9 +9,10 @@
 // region counts only if it has an eighth of what is wanted in one piece: a file in crumbs costs more than
 // the 2 MiB run that it spares.
 //
-// A small one of 128 KiB or more at a 2 MiB border of its file starts a whole region while these abound, unless its
-// goal is congruent: a large file is written piece by piece, and what follows continues it, congruent. A file that was
-// once pushed aside, by another that took the block behind it, is so again from its next border on.
+// A small one of 128 KiB or more at a 2 MiB border of its file starts a whole region, unless its goal is congruent: a
+// large file is written piece by piece, and what follows continues it, congruent. The first does so while whole
+// regions abound, later ones while there are any: what has 2 MiB already is sure to be a large file. A file that was
+// once pushed aside, by another that took the block behind it, is congruent again from its next border on.
 //
 // Large ones (a whole aligned 2 MiB of the file or more): on from the goal if that is congruent; whole regions,
 // congruent, as many in a row as a few groups have to offer; the piece up to the file's next 2 MiB border as a
@@ -84,8 +85,9 @@ class Placement {
   bool goal_is_congruent_ = false;
   bool from_border_ = false;
   bool large_ = false;
-  bool growing_ = false;   // at a 2 MiB border of a file that is likely to go on
-  bool unshared_ = false;  // sweeps pass over other processors' favourites
+  bool growing_ = false;       // at a 2 MiB border of a file that is likely to go on
+  bool sure_to_grow_ = false;  // ... that has 2 MiB already
+  bool unshared_ = false;      // sweeps pass over other processors' favourites
   uint64_t count_ = 0;
   uint64_t lead_ = 0;
   // The best that a sweep saw and did not take.

@@ -31,7 +31,7 @@ constexpr const char* kUsage =
     "  --batch N           operations a round (costs takes 1024 at most)\n"
     "  --seed N            of what is random\n"
     "  --granularity G     CACHE_LINE (default), BYTE or PAGE\n"
-    "Sections: names costs mounts memory empty extents space huge recovery (all, unless some are given)\n";
+    "Sections: names costs mounts memory empty extents space ageing huge recovery (all, unless some are given)\n";
 
 struct Arguments {
   Settings settings;
@@ -99,6 +99,7 @@ void run(const Arguments& arguments, Report& report) {
   if (arguments.wants("huge")) measure_huge_pool(settings, report);
   if (arguments.wants("extents")) measure_extents(settings, report);
   if (arguments.wants("space")) measure_space(settings, report);
+  if (arguments.wants("ageing")) measure_ageing(settings, report);
   if (arguments.wants("recovery")) measure_recovery(settings, report);
   bool populated = false;
   for (const char* section : {"names", "costs", "mounts", "memory", "empty"}) {

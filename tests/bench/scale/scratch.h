@@ -142,6 +142,7 @@ void measure_mounts(const Settings& settings, Populations& populations, Report& 
 void measure_memory(Populations& populations, Report& report);
 void measure_extents(const Settings& settings, Report& report);
 void measure_space(const Settings& settings, Report& report);
+void measure_ageing(const Settings& settings, Report& report);
 void measure_recovery(const Settings& settings, Report& report);
 void measure_huge_pool(const Settings& settings, Report& report);
 

@@ -83,6 +83,7 @@ TEST(Placement, ALargeRequestInOnePieceWithItsLead) {
 
 TEST(Placement, AFileThatWasPushedAsideIsCongruentFromItsNextBorderOn) {
   PinnedPool pool(256 * Pool::kMiB);
+  take(pool, data_request(1));  // what groups have is known when they have been looked at
   DeviceRun file = take(pool, data_request(256, 256, kNoBlock, 0));
   ASSERT_EQ(file.start.value % 512, 0U);
   ASSERT_EQ(take(pool, data_request(1, 1, file.end(), 256)).start, file.end());  // another file's
@@ -92,6 +93,29 @@ TEST(Placement, AFileThatWasPushedAsideIsCongruentFromItsNextBorderOn) {
     file = take(pool, data_request(256, 256, file.end(), at));
     EXPECT_EQ(file.start.value % 512, at % 512) << "file block " << at;
   }
+}
+
+TEST(Placement, WhatIsSureToBeLargeGetsWholeRegionsWhileThereAreAny) {
+  PinnedPool pool(256 * Pool::kMiB);
+  std::vector<DeviceRun> halves;
+  take(pool, data_request(1));
+  ASSERT_GT(pool.allocator().stats().huge_free, 8U);
+  while (pool.allocator().stats().huge_free > 8) {
+    const DeviceRun run = take(pool, data_request(512, 512, kNoBlock, 0));
+    halves.push_back({run.start + 256, 256});
+  }
+  for (const DeviceRun half : halves) give(pool, half);
+  ASSERT_TRUE(pool.allocator().reclaim());
+  const SpaceStats before = pool.allocator().stats();
+  ASSERT_LT(before.huge_free * 512, before.blocks_free / 4) << "whole regions must be few";
+  // A first piece may be all there will be: it fills what is broken.
+  const DeviceRun first = take(pool, data_request(256, 256, kNoBlock, 0));
+  EXPECT_EQ(pool.allocator().stats().huge_free, before.huge_free);
+  // Of a file of 2 MiB more is to be expected.
+  const DeviceRun later = take(pool, data_request(256, 256, first.end(), 512));
+  EXPECT_EQ(later.start.value % 512, 0U);
+  EXPECT_EQ(pool.allocator().stats().huge_free + 1, before.huge_free);
+  EXPECT_EQ(take(pool, data_request(256, 256, later.end(), 768)).start, later.end());
 }
 
 TEST(Placement, MetadataKeepsToItsRegions) {
@@ -129,6 +153,8 @@ TEST(Placement, ProcessorsKeepApartWhileThereIsRoom) {
 
 TEST(Placement, ProcessorsShareWhenRegionsAreFew) {
   Pool pool(256 * Pool::kMiB);
+  take(pool, data_request(1));  // what groups have is known when they have been looked at
+  ASSERT_GT(pool.allocator().stats().huge_free, 8U);
   while (pool.allocator().stats().huge_free > 8) take(pool, data_request(512, 512, kNoBlock, 0));
   for (int round = 0; round < 40; ++round) {
     for (int cpu = 0; cpu < 2; ++cpu) {

@@ -83,10 +83,28 @@ struct udax_ioc_dax {
 #define UDAX_DAX_FLAG 1u      /* the flag is set */
 #define UDAX_DAX_EFFECTIVE 2u /* the next open is for direct access: the flag, or the mount's dax= option */
 
+/* Leave to map an open regular file directly (see udax.h, which does all this). The answer names the daemon's socket and
+ * holds a cookie that proves, once, that its bearer had the file open: it is bound to the file, to the mode that it is open in,
+ * and to the user that asked, and is good for UDAX_DIRECT_COOKIE_SECONDS. EINVAL: not a regular file. EPERM: the administrator
+ * does not allow this user (-o direct=). EOPNOTSUPP: the daemon runs with direct=off, or the file is not DAX. ENOMEM, EAGAIN:
+ * too many cookies are out. */
+#define UDAX_DIRECT_COOKIE_SECONDS 10
+struct udax_ioc_direct {
+  uint32_t version;        /* of the socket's protocol */
+  uint32_t pid;            /* of the daemon, as its own namespace has it */
+  uint32_t uid;            /* the daemon's: who connects compares it with SO_PEERCRED */
+  uint32_t address_length; /* bytes of address that are used */
+  uint8_t cookie[16];
+  uint8_t address[108]; /* sun_path, AF_UNIX, SOCK_SEQPACKET; begins with NUL: an abstract one */
+  uint32_t reserved;
+  uint64_t pool[2]; /* the pool's UUID: files of one pool share a connection */
+};
+
 #define UDAX_IOC_INFO _IOR(UDAX_IOC_MAGIC, 1, struct udax_ioc_info)
 #define UDAX_IOC_STAT _IOR(UDAX_IOC_MAGIC, 2, struct udax_ioc_stat)
 #define UDAX_IOC_EXTENTS _IOWR(UDAX_IOC_MAGIC, 3, struct udax_ioc_extents)
 #define UDAX_IOC_DAX _IOR(UDAX_IOC_MAGIC, 4, struct udax_ioc_dax)
+#define UDAX_IOC_DIRECT _IOR(UDAX_IOC_MAGIC, 5, struct udax_ioc_direct)
 
 #ifdef __cplusplus
 }

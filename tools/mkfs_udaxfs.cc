@@ -1,11 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
 // mkfs.udaxfs: makes a pool. Exit codes: 0 made, 1 not made, 2 wrong usage; each failure is one line on stderr.
-//
-// What is there is looked at through the pool's mapping, since a devdax device cannot be read(2): its first and
-// last MiB are laid out in a sparse file in memory, and libblkid is asked about that.
-#include <blkid.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,6 +18,7 @@
 #include <string_view>
 
 #include "format/format.h"
+#include "media/contents.h"
 #include "media/pool_access.h"
 #include "media/pool_medium.h"
 #include "media/superblock.h"
@@ -96,17 +92,6 @@ bool parse_owner(std::string_view text, uint32_t* uid, uint32_t* gid) {
   return second_error == std::errc() && rest == end && *uid != UINT32_MAX && *gid != UINT32_MAX;
 }
 
-std::string to_text(const uint8_t (&uuid)[16]) {
-  std::string text;
-  for (size_t i = 0; i < sizeof uuid; ++i) {
-    char digits[3];
-    std::snprintf(digits, sizeof digits, "%02x", uuid[i]);
-    if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
-    text += digits;
-  }
-  return text;
-}
-
 std::string to_size_text(uint64_t bytes) {
   static constexpr std::array kUnits = {"KiB", "MiB", "GiB", "TiB"};
   size_t unit = 0;
@@ -161,66 +146,17 @@ std::optional<int> parse(int argc, char** argv, Arguments* arguments) {
   return std::nullopt;
 }
 
-/// Copies [offset, offset + size) of the medium to the same place of `fd`.
-bool copy_out(const udax::media::Medium& medium, int fd, uint64_t offset, uint64_t size) {
-  while (size > 0) {
-    const ssize_t n = ::pwrite(fd, medium.at(offset), size, static_cast<off_t>(offset));
-    if (n <= 0) return false;
-    offset += static_cast<uint64_t>(n);
-    size -= static_cast<uint64_t>(n);
-  }
-  return true;
-}
-
-struct ProbeDeleter {
-  void operator()(blkid_probe probe) const { blkid_free_probe(probe); }
-};
-
-/// Names what others have put on the medium, by its signatures; empty: nothing known. nullopt: cannot be told.
-std::optional<std::string> find_foreign(const udax::media::Medium& medium) {
-  const int fd = ::memfd_create("mkfs.udaxfs", MFD_CLOEXEC);
-  if (fd < 0) return std::nullopt;
-  const struct Closer {
-    int fd;
-    ~Closer() { ::close(fd); }
-  } closer{fd};
-  const uint64_t edge = std::min<uint64_t>(medium.size(), 1 << 20);
-  if (::ftruncate(fd, static_cast<off_t>(medium.size())) != 0 || !copy_out(medium, fd, 0, edge) ||
-      !copy_out(medium, fd, medium.size() - edge, edge)) {
-    return std::nullopt;
-  }
-  const std::unique_ptr<blkid_struct_probe, ProbeDeleter> probe(blkid_new_probe());
-  if (probe == nullptr || blkid_probe_set_device(probe.get(), fd, 0, 0) != 0) return std::nullopt;
-  blkid_probe_enable_superblocks(probe.get(), 1);
-  blkid_probe_set_superblocks_flags(probe.get(), BLKID_SUBLKS_TYPE);
-  blkid_probe_enable_partitions(probe.get(), 1);
-  constexpr int kFound = 0;
-  constexpr int kNothing = 1;
-  constexpr int kSeveral = -2;
-  switch (blkid_do_safeprobe(probe.get())) {
-    case kNothing: return "";
-    case kSeveral: return "several filesystems' signatures";
-    case kFound: break;
-    default: return std::nullopt;
-  }
-  const char* value = nullptr;
-  if (blkid_probe_lookup_value(probe.get(), "TYPE", &value, nullptr) == 0) return std::string(value) + " data";
-  if (blkid_probe_lookup_value(probe.get(), "PTTYPE", &value, nullptr) == 0) {
-    return "a partition table (" + std::string(value) + ")";
-  }
-  return "data of a kind that is known";
-}
-
 /// Why the medium should not be written over; empty: no reason.
 std::string find_objection(const udax::media::Medium& medium, const std::string& path) {
   const auto loaded = udax::media::load_superblock(medium);
   if (loaded) {
-    return path + " already holds a udaxfs pool (uuid " + to_text(loaded->raw.uuid) + "); -f overwrites it";
+    return path + " already holds a udaxfs pool (uuid " + udax::media::uuid_text(loaded->raw.uuid) +
+           "); -f overwrites it";
   }
   if (loaded.error() != udax::Error::kNotAPool) {
     return path + " already holds a udaxfs pool, damaged or of another version; -f overwrites it";
   }
-  const auto foreign = find_foreign(medium);
+  const auto foreign = udax::media::find_foreign(medium);
   if (!foreign) return path + " could not be searched for other data; -f writes to it all the same";
   if (!foreign->empty()) return path + " already holds " + *foreign + "; -f overwrites it";
   return "";
@@ -271,7 +207,8 @@ int make(const Arguments& arguments) {
   std::printf("%s (%s): %s, %" PRIu64 " blocks of 4096 bytes in %" PRIu64 " groups\n", arguments.pool.c_str(),
               medium.kind().c_str(), to_size_text(g.block_count * udax::kBlockSize).c_str(), g.block_count,
               g.group_count);
-  std::printf("uuid %s, label \"%s\"\n", to_text(loaded->raw.uuid).c_str(), arguments.make.label.c_str());
+  std::printf("uuid %s, label \"%s\"\n", udax::media::uuid_text(loaded->raw.uuid).c_str(),
+              arguments.make.label.c_str());
   std::printf("journal %s, data from block %" PRIu64 ", root owner %" PRIu32 ":%" PRIu32 "\n",
               to_size_text(g.journal_blocks * udax::kBlockSize).c_str(), g.data_start.value,
               arguments.make.root_uid, arguments.make.root_gid);

@@ -72,6 +72,19 @@ std::string program_of(uint32_t pid) {
   return name;
 }
 
+/// REQUIRES: somebody has the lock; `locker`: who, or 0. A daemon that went into the background after it took the lock has
+/// another pid than the one on record.
+std::string describe_locker(uint32_t locker, const Holder& holder) {
+  const bool locker_lives = is_alive(locker);
+  const bool holder_counts = is_alive(holder.pid) && (!locker_lives || locker == holder.pid);
+  if (!holder_counts && !locker_lives) return "another process";
+  const std::string program = holder_counts ? holder.program : program_of(locker);
+  std::string text = (program.empty() ? "a process" : program) + " (pid " +
+                     std::to_string(holder_counts ? holder.pid : locker) + ")";
+  if (holder_counts && !holder.mountpoint.empty()) text += ", mounted on " + holder.mountpoint;
+  return text;
+}
+
 }  // namespace
 
 Status lock_pool(int fd, LockKind kind, std::chrono::milliseconds wait) {
@@ -87,21 +100,20 @@ Status lock_pool(int fd, LockKind kind, std::chrono::milliseconds wait) {
   return {};
 }
 
-std::string describe_holder(const std::string& path, int fd, const Holder& holder) {
+std::string describe_user(int fd, const Holder& holder) {
   const uint32_t locker = find_locker(fd);
-  // A daemon that went into the background after it took the lock has another pid than the one on record.
-  const bool locker_lives = is_alive(locker);
-  const bool holder_counts = is_alive(holder.pid) && (!locker_lives || locker == holder.pid);
-  if (holder_counts) {
-    std::string text = path + " is in use by " + (holder.program.empty() ? "a process" : holder.program) +
-                       " (pid " + std::to_string(holder.pid) + ")";
-    if (!holder.mountpoint.empty()) text += ", mounted on " + holder.mountpoint;
-    return text;
+  if (!is_alive(locker)) {
+    // Either nobody has it, or somebody whom /proc/locks does not show here.
+    if (lock_pool(fd, LockKind::kShared, std::chrono::milliseconds(0))) {
+      (void)::flock(fd, LOCK_UN);
+      return "";
+    }
   }
-  if (!locker_lives) return path + " is in use by another process";
-  const std::string program = program_of(locker);
-  return path + " is in use by " + (program.empty() ? "a process" : program) + " (pid " + std::to_string(locker) +
-         ")";
+  return describe_locker(locker, holder);
+}
+
+std::string describe_holder(const std::string& path, int fd, const Holder& holder) {
+  return path + " is in use by " + describe_locker(find_locker(fd), holder);
 }
 
 }  // namespace udax::media

@@ -21,6 +21,7 @@
 #include "format/format.h"
 #include "media/pool_access.h"
 #include "media/pool_medium.h"
+#include "media/pool_name.h"
 #include "media/superblock.h"
 #include "output.h"
 
@@ -70,7 +71,7 @@ std::optional<int> parse(int argc, char** argv, Arguments* a) {
   bool preen = false;
   bool automatic = false;
   bool yes = false;
-  app.add_option("POOL", a->pool, "/dev/daxX.Y, or a file")->required();
+  app.add_option("POOL", a->pool, "/dev/daxX.Y, namespaceX.Y, LABEL=..., UUID=..., or a file")->required();
   app.add_flag("-n", a->asked_report, "Change nothing (the default)");
   app.add_flag("-p", preen, "Repair what loses nothing");
   app.add_flag("-a", automatic, "The same as -p");
@@ -228,9 +229,12 @@ void print_text(const Arguments& a, const Report& r) {
   }
 }
 
-int run(const Arguments& a) {
+int run(Arguments a) {
   const bool repairing = a.mode != CheckOptions::kReportOnly;
   std::string why;
+  auto path = udax::media::resolve_pool(a.pool, &why);
+  if (!path) return fail(kExitFailed, why.empty() ? std::string(udax::to_string(path.error())) : why);
+  a.pool = *path;
   const auto open_mode = repairing ? udax::media::OpenMode::kExclusive : udax::media::OpenMode::kReadOnlyExclusive;
   auto opened = udax::media::open_when_free(a.pool, open_mode, &why);
   if (!opened) return fail(kExitFailed, why.empty() ? std::string(udax::to_string(opened.error())) : why);
@@ -273,7 +277,7 @@ int main(int argc, char** argv) try {
   Arguments arguments;
   if (const auto done = parse(argc, argv, &arguments)) return *done;
   static_cast<void>(udax::log_init(udax::LogLevel::kError, udax::LogTarget::kStderr));
-  return run(arguments);
+  return run(std::move(arguments));
 } catch (const std::exception& e) {
   return fail(kExitFailed, e.what());
 }

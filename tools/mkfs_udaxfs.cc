@@ -21,6 +21,7 @@
 #include "media/contents.h"
 #include "media/pool_access.h"
 #include "media/pool_medium.h"
+#include "media/pool_name.h"
 #include "media/superblock.h"
 #include "mkfs/make_pool.h"
 
@@ -108,7 +109,7 @@ std::optional<int> parse(int argc, char** argv, Arguments* arguments) {
   std::string size;
   std::string uuid;
   std::string owner;
-  app.add_option("POOL", arguments->pool, "/dev/daxX.Y, or a file")->required();
+  app.add_option("POOL", arguments->pool, "/dev/daxX.Y, namespaceX.Y, or a file")->required();
   app.add_option("-L,--label", arguments->make.label, "Label, 63 bytes at most");
   app.add_option("-s,--size", size,
                  "Size of the file, in bytes or with K, M, G or T; the file is made if need be");
@@ -220,6 +221,10 @@ int make(const Arguments& arguments) {
 int main(int argc, char** argv) try {
   Arguments arguments;
   if (const auto done = parse(argc, argv, &arguments)) return *done;
+  std::string why;
+  auto path = udax::media::resolve_pool(arguments.pool, &why);
+  if (!path) return fail(kExitFailed, why.empty() ? std::string(udax::to_string(path.error())) : why);
+  arguments.pool = *path;
   bool is_made = false;
   if (const int code = prepare_file(arguments, &is_made); code != 0) return code;
   const int code = make(arguments);

@@ -102,7 +102,7 @@ int run(int argc, char** argv) {
   CLI::App* const info = app.add_subcommand("info", "What a pool is, mounted or not");
   info->add_option("POOL|MOUNT", path, "A pool, or anything on a mounted one that is a directory")->required();
   info->add_flag("--json", json, "As JSON");
-  CLI::App* const list = app.add_subcommand("list", "The mounted pools");
+  CLI::App* const list = app.add_subcommand("list", "Persistent memory, what is on it, and the mounted pools");
   list->add_flag("--json", json, "As JSON");
   CLI::App* const extents = app.add_subcommand("extents", "Where a file of a mounted pool lies");
   extents->add_option("PATH", path, "The file")->required();

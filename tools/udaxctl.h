@@ -46,6 +46,11 @@ class Fd {
   int fd_;
 };
 
+/// What the daemon that serves `path` says of its pool; nullopt: errno says why.
+std::optional<nlohmann::json> ask_mount(const std::string& path);
+/// The daemon's counters; nullopt: errno says why (EPROTO: not JSON).
+std::optional<nlohmann::json> read_stat(int fd);
+
 int run_info(const std::string& path, bool json);
 int run_list(bool json);
 int run_extents(const std::string& path, bool json);

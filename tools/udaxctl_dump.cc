@@ -14,6 +14,7 @@
 #include "format/checksum.h"
 #include "format/format.h"
 #include "media/pool_medium.h"
+#include "media/pool_name.h"
 #include "media/superblock.h"
 #include "udaxctl.h"
 
@@ -494,7 +495,9 @@ int Dump::block(uint64_t b) const {
 
 int run_dump(const DumpOptions& o) {
   std::string why;
-  auto opened = media::PoolMedium::open(o.pool, {media::OpenMode::kReadOnly, {}}, &why);
+  const auto path = media::resolve_pool(o.pool, &why);
+  if (!path) return fail(why.empty() ? std::string(to_string(path.error())) : why);
+  auto opened = media::PoolMedium::open(*path, {media::OpenMode::kReadOnly, {}}, &why);
   if (!opened) return fail(why.empty() ? std::string(to_string(opened.error())) : why);
   const auto super = media::load_superblock(**opened, &why);
   if (!super) return fail(o.pool + ": " + why);

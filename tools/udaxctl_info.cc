@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// info and list: what a pool is, read from the pool, or from the daemon that serves it.
+// info: what a pool is, read from the pool, or from the daemon that serves it.
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -9,12 +9,11 @@
 #include <cinttypes>
 #include <cstdio>
 #include <cstring>
-#include <fstream>
-#include <sstream>
 
 #include "check/check.h"
 #include "format/checksum.h"
 #include "media/pool_medium.h"
+#include "media/pool_name.h"
 #include "media/superblock.h"
 #include "udax/ioctl.h"
 #include "udaxctl.h"
@@ -110,12 +109,16 @@ void print_common(const nlohmann::json& j) {
   }
 }
 
-std::optional<udax_ioc_info> ask_mount(const std::string& path) {
+}  // namespace
+
+std::optional<nlohmann::json> ask_mount(const std::string& path) {
   const Fd fd(path, O_RDONLY | O_NONBLOCK);
   udax_ioc_info info{};
   if (!fd || ::ioctl(fd.get(), UDAX_IOC_INFO, &info) != 0) return std::nullopt;
-  return info;
+  return mount_json(info);
 }
+
+namespace {
 
 int info_of_mount(const std::string& path, bool json) {
   const auto info = ask_mount(path);
@@ -123,15 +126,15 @@ int info_of_mount(const std::string& path, bool json) {
     return fail(path +
                 (errno == ENOTTY ? " is not on a mounted udaxfs" : std::string(": ") + std::strerror(errno)));
   }
-  const nlohmann::json j = mount_json(*info);
+  const nlohmann::json& j = *info;
   if (json) {
     print(j);
     return kExitDone;
   }
   print_common(j);
   std::printf("mounted     %s, dax=%s\n", j.at("read_only").get<bool>() ? "read-only" : "read-write",
-              dax_text(info->dax_mode));
-  std::printf("durable by  %s\n", granularity_text(info->granularity));
+              j.at("dax").get<std::string>().c_str());
+  std::printf("durable by  %s\n", j.at("granularity").get<std::string>().c_str());
   return kExitDone;
 }
 
@@ -168,78 +171,13 @@ int info_of_pool(const std::string& path, bool json) {
 
 }  // namespace
 
-int run_info(const std::string& path, bool json) {
+int run_info(const std::string& given, bool json) {
+  std::string why;
+  const auto path = media::resolve_pool(given, &why);
+  if (!path) return fail(why.empty() ? std::string(to_string(path.error())) : why);
   struct stat st {};
-  if (::stat(path.c_str(), &st) != 0) return fail(path + ": " + std::strerror(errno));
-  return S_ISDIR(st.st_mode) ? info_of_mount(path, json) : info_of_pool(path, json);
-}
-
-// --- list ------------------------------------------------------------------------------------------------------------
-
-namespace {
-
-struct Mount {
-  std::string mountpoint;
-  std::string source;
-  std::string options;
-};
-
-/// Undoes the \ooo of mountinfo.
-std::string unescape(const std::string& text) {
-  std::string out;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const auto is_octal = [&](size_t at) { return at < text.size() && text[at] >= '0' && text[at] <= '7'; };
-    if (text[i] == '\\' && is_octal(i + 1) && is_octal(i + 2) && is_octal(i + 3)) {
-      out += static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 + (text[i + 3] - '0'));
-      i += 3;
-    } else {
-      out += text[i];
-    }
-  }
-  return out;
-}
-
-std::vector<Mount> read_mounts() {
-  std::vector<Mount> mounts;
-  std::ifstream file("/proc/self/mountinfo");
-  for (std::string line; std::getline(file, line);) {
-    // 36 35 0:45 / /mnt rw,noatime shared:1 - fuse.udaxfs /dev/dax0.0 rw
-    std::istringstream words(line);
-    std::vector<std::string> all;
-    for (std::string word; words >> word;) all.push_back(word);
-    size_t dash = 6;
-    while (dash < all.size() && all[dash] != "-") ++dash;
-    if (dash + 2 >= all.size() || all[dash + 1] != "fuse.udaxfs") continue;
-    mounts.push_back({unescape(all[4]), unescape(all[dash + 2]), all[5]});
-  }
-  return mounts;
-}
-
-}  // namespace
-
-int run_list(bool json) {
-  nlohmann::json out = nlohmann::json::array();
-  for (const Mount& mount : read_mounts()) {
-    nlohmann::json one = {{"mountpoint", mount.mountpoint}, {"pool", mount.source}, {"options", mount.options}};
-    if (const auto info = ask_mount(mount.mountpoint)) one["info"] = mount_json(*info);
-    out.push_back(std::move(one));
-  }
-  if (json) {
-    print(out);
-    return kExitDone;
-  }
-  if (!out.empty()) std::printf("%-28s %-28s %-10s %-10s %s\n", "POOL", "MOUNTPOINT", "SIZE", "FREE", "LABEL");
-  for (const nlohmann::json& one : out) {
-    const bool known = one.contains("info");
-    const auto blocks = [&](const char* key) {
-      return known ? size_text(one.at("info").at(key).get<uint64_t>() * 4096) : std::string("?");
-    };
-    std::printf("%-28s %-28s %-10s %-10s %s\n", printable(one.at("pool").get<std::string>()).c_str(),
-                printable(one.at("mountpoint").get<std::string>()).c_str(), blocks("blocks").c_str(),
-                blocks("blocks_free").c_str(),
-                known ? printable(one.at("info").at("label").get<std::string>()).c_str() : "");
-  }
-  return kExitDone;
+  if (::stat(path->c_str(), &st) != 0) return fail(*path + ": " + std::strerror(errno));
+  return S_ISDIR(st.st_mode) ? info_of_mount(*path, json) : info_of_pool(*path, json);
 }
 
 }  // namespace udax::ctl

@@ -17,22 +17,22 @@
 #include "udaxctl.h"
 
 namespace udax::ctl {
-namespace {
 
-using nlohmann::json;
-
-/// nullopt: errno says why (EPROTO: not JSON).
-std::optional<json> read_stat(int fd) {
+std::optional<nlohmann::json> read_stat(int fd) {
   const auto stat = std::make_unique<udax_ioc_stat>();
   if (::ioctl(fd, UDAX_IOC_STAT, stat.get()) != 0) return std::nullopt;
   const size_t length = std::min<size_t>(stat->length, UDAX_STAT_TEXT_MAX);
-  json parsed = json::parse(stat->text, stat->text + length, nullptr, false);
+  auto parsed = nlohmann::json::parse(stat->text, stat->text + length, nullptr, false);
   if (!parsed.is_object()) {
     errno = EPROTO;
     return std::nullopt;
   }
   return parsed;
 }
+
+namespace {
+
+using nlohmann::json;
 
 std::string label_value(const std::string& text) {
   std::string out;

@@ -14,6 +14,7 @@
 #include "daemon/background.h"
 #include "daemon/options.h"
 #include "daemon/serve.h"
+#include "media/pool_name.h"
 
 namespace {
 
@@ -47,7 +48,12 @@ int run(int argc, char** argv) {
     case Options::Action::kNothing: return kExitOk;
     case Options::Action::kMount: break;
   }
-  options.pool = absolute(options.pool);
+  auto pool = media::resolve_pool(options.pool, &why);
+  if (!pool) {
+    std::fprintf(stderr, "udaxfs: %s\n", why.empty() ? std::string(to_string(pool.error())).c_str() : why.c_str());
+    return kExitMount;
+  }
+  options.pool = absolute(*pool);
   options.mountpoint = absolute(options.mountpoint);
   (void)log_init(options.log_level, LogTarget::kStderr);
   auto background = Background::enter(options.foreground);

@@ -39,7 +39,7 @@ sync "$mnt/large"
 
 "$ctl" info --json "$mnt/dir" | holds 'j["label"] == "a label" and j["mounted"] and not j["read_only"]'
 "$ctl" info --json "$pool" | holds 'not j["unmounted_cleanly"] and j["holder"]["mountpoint"] != ""'
-"$ctl" list --json | MNT=$mnt holds '[m for m in j if m["mountpoint"] == __import__("os").environ["MNT"]][0]["info"]["blocks"] == 16384'
+"$ctl" list --json | MNT=$mnt holds '[m for m in j["mounts"] if m["mountpoint"] == __import__("os").environ["MNT"]][0]["info"]["blocks"] == 16384'
 "$ctl" list | grep -q "$mnt" || fail "list does not name the mount"
 say "info and list are right"
 

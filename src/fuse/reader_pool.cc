@@ -191,7 +191,9 @@ void ReaderPool::serve(Reader& me) {
   request.scratch = {me.scratch.data(), kScratchSize};
   request.stats = me.stats;
   request.started_ns = me.arrived_ns;
+  const uint32_t opcode = me.header().opcode;
   dispatcher_.handle(request, me.channel);
+  slow_guess_.note(opcode, monotonic_ns() - me.arrived_ns);
 }
 
 // With rings, forgets are what comes here, many of them. The kernel sends all that have gathered in one message.
@@ -200,22 +202,23 @@ void ReaderPool::pause_after(const Reader& me) {
   if (opcode == FUSE_FORGET || opcode == FUSE_BATCH_FORGET) ::usleep(kForgetPauseUs);
 }
 
-bool ReaderPool::may_take_long(const Reader& me) {
+bool ReaderPool::may_take_long(const Reader& me) const {
   const std::byte* body = me.message() + sizeof(fuse_in_header);
   switch (me.header().opcode) {
     case FUSE_READ:
       return me.length >= sizeof(fuse_in_header) + sizeof(fuse_read_in) &&
              reinterpret_cast<const fuse_read_in*>(body)->size >= kLongTransfer;
     case FUSE_WRITE: return me.length >= kLongTransfer;
+    case FUSE_SYNCFS: return true;
     case FUSE_SETATTR:
       return me.length >= sizeof(fuse_in_header) + sizeof(fuse_setattr_in) &&
-             (reinterpret_cast<const fuse_setattr_in*>(body)->valid & FATTR_SIZE) != 0;
+             (reinterpret_cast<const fuse_setattr_in*>(body)->valid & FATTR_SIZE) != 0 &&
+             slow_guess_.is_slow(FUSE_SETATTR);
     case FUSE_FSYNC:
-    case FUSE_SYNCFS:
     case FUSE_FALLOCATE:
     case FUSE_COPY_FILE_RANGE:
-    case wire::kOpCopyFileRange64: return true;
-    default: return false;
+    case wire::kOpCopyFileRange64: return slow_guess_.is_slow(me.header().opcode);
+    default: return false;  // others are held up by locks at most, and then the watcher helps
   }
 }
 

@@ -4,8 +4,9 @@
 //
 // A small request costs least when the thread that read the last one reads it too: handing over wakes another CPU,
 // which takes longer than most requests do. So one thread, the leader, reads and serves; the others sleep. It
-// hands the lead over before a request that may take long, and a watcher takes the lead from one that has been in a
-// request for too long (waiting for a lock, say), so that nobody waits behind it.
+// hands the lead over before a request that may take long (by its size, or by what the last ones of its kind took), and
+// a watcher takes the lead from one that has been in a request for too long (waiting for a lock, say), so that nobody
+// waits behind it.
 //
 //   leader    reads; serves short requests itself
 //   watcher   one of the others: looks at the leader every kStuckNs while requests come; sleeps while none do
@@ -28,6 +29,7 @@
 #include "base/error.h"
 #include "fuse/device_channel.h"
 #include "fuse/dispatcher.h"
+#include "fuse/slow_guess.h"
 
 namespace udax::fuse {
 
@@ -58,7 +60,7 @@ class ReaderPool {
   [[nodiscard]] Got receive(Reader& me);
   void serve(Reader& me);
   static void pause_after(const Reader& me);
-  [[nodiscard]] static bool may_take_long(const Reader& me);
+  [[nodiscard]] bool may_take_long(const Reader& me) const;
 
   [[nodiscard]] bool leads(const Reader& me) const;
   [[nodiscard]] bool take_lead(Reader& me);
@@ -75,6 +77,7 @@ class ReaderPool {
   Dispatcher& dispatcher_;
   const uint32_t thread_count_;
   int ended_fd_ = -1;
+  SlowGuess slow_guess_;
   std::vector<std::unique_ptr<Reader>> readers_;
   std::vector<std::thread> threads_;
 

@@ -204,6 +204,7 @@ int make(const Arguments& arguments) {
   const auto loaded = udax::media::load_superblock(medium, &why);
   if (!loaded) return fail(kExitFailed, arguments.pool + ": read back after writing, " + why);
   if (arguments.quiet) return 0;
+  if (!medium.note().empty()) std::fprintf(stderr, "mkfs.udaxfs: %s\n", medium.note().c_str());
   const udax::media::Geometry& g = loaded->geometry;
   std::printf("%s (%s): %s, %" PRIu64 " blocks of 4096 bytes in %" PRIu64 " groups\n", arguments.pool.c_str(),
               medium.kind().c_str(), to_size_text(g.block_count * udax::kBlockSize).c_str(), g.block_count,

@@ -127,6 +127,7 @@ int serve(const Options& options, Background& background) {
   std::unique_ptr<fs::Filesystem> fs = std::move(*mounted);
   if (!fs->read_only()) pool.announce_holder("udaxfs", options.mountpoint);
 
+  if (!pool.note().empty()) log::warning("{}", pool.note());
   auto session = fuse::Session::mount(*fs, session_options(options), &why);
   if (!session) {
     const int status = status_of(session.error());

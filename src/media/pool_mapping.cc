@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "media/pool_mapping.h"
 
-#include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,14 +14,12 @@
 #include <span>
 
 #include "format/format.h"
+#include "media/deep_flush.h"
+#include "media/pool_file.h"
 #include "media/sentence.h"
 
 namespace udax::media {
 namespace {
-
-#ifndef HUGETLBFS_MAGIC
-constexpr long HUGETLBFS_MAGIC = 0x958458f6;
-#endif
 
 struct PageRange {
   uint64_t begin = 0;  // bytes, page aligned
@@ -181,7 +178,8 @@ Status PoolMapping::map_source(pmem2_source* source, const std::string& path, bo
   if (pmem2_source_size(source, &size) != 0 || pmem2_source_alignment(source, &alignment) != 0) {
     return say(why, Error::kIo, "the size of ", path, " cannot be found out: ", pmem2_errormsg());
   }
-  size_ = align_down(size, kBlockSize);
+  // A device is mapped by whole pages of its own size.
+  size_ = align_down(size, is_device ? std::max<uint64_t>(alignment, kBlockSize) : kBlockSize);
   if (size_ / kBlockSize < format::kPoolBlocksMin) {
     return say(why, Error::kInvalid, path, " has ", std::to_string(size),
                " bytes, and a pool takes at least 8 MiB; ",
@@ -210,7 +208,7 @@ Status PoolMapping::map_source(pmem2_source* source, const std::string& path, bo
   memset_ = pmem2_get_memset_fn(map_);
   flush_ = pmem2_get_flush_fn(map_);
   drain_ = pmem2_get_drain_fn(map_);
-  find_kind(is_device);
+  find_kind(is_device, path);
   const uint64_t unit = is_device ? std::max<uint64_t>(alignment, kBlockSize) : kBlockSize;
   auto log = FaultLog::watch(base_, size_, unit, is_writable);
   if (!log) return say(why, log.error(), path, " cannot be watched for media errors");
@@ -229,19 +227,23 @@ void PoolMapping::note_bad_blocks(pmem2_source* source) {
   pmem2_badblock_context_delete(&context);
 }
 
-void PoolMapping::find_kind(bool is_device) {
-  struct statfs fs {};
-  const bool known = ::fstatfs(fd(), &fs) == 0;
-  const auto magic = static_cast<uint64_t>(fs.f_type) & 0xFFFFFFFF;
-  const bool is_memory = known && (magic == TMPFS_MAGIC || magic == RAMFS_MAGIC || magic == HUGETLBFS_MAGIC);
-  needs_msync_ = granularity_ == Granularity::kPage && !is_memory;
+void PoolMapping::find_kind(bool is_device, const std::string& path) {
   if (is_device) {
     kind_ = "devdax";
-  } else if (is_memory) {
-    kind_ = "tmpfs";
-  } else {
-    kind_ = granularity_ == Granularity::kPage ? "file" : "fsdax";
+    needs_msync_ = granularity_ == Granularity::kPage;
+    struct stat st {};
+    std::string folder;
+    if (::fstat(fd(), &st) == 0) {
+      folder = "/sys/dev/char/" + std::to_string(::major(st.st_rdev)) + ":" + std::to_string(::minor(st.st_rdev));
+    }
+    deep_flush_ = std::make_unique<DeepFlush>(DeepFlush::find(folder));
+    note_ = deep_flush_->note();
+    return;
   }
+  const FileFacts facts = look_at_file(fd());
+  needs_msync_ = granularity_ == Granularity::kPage && !facts.is_memory;
+  kind_ = facts.is_memory ? "tmpfs" : granularity_ == Granularity::kPage ? "file" : "fsdax";
+  note_ = advice(facts, granularity_, path);
 }
 
 PoolMapping::~PoolMapping() {
@@ -335,6 +337,7 @@ Status PoolMapping::flush_deeply(uint64_t offset, uint64_t size) {
     return {};
   }
   if (std::strcmp(kind_, "tmpfs") == 0) return {};
+  if (deep_flush_ != nullptr) return deep_flush_->flush();
   const int rc = pmem2_deep_flush(map_, base_ + offset, size);
   if (rc != 0 && rc != PMEM2_E_NOSUPP) return Error::kIo;
   return {};

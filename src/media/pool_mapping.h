@@ -40,6 +40,8 @@ class FileDescriptor {
   int fd_ = -1;
 };
 
+class DeepFlush;
+
 class PoolMapping {
  public:
   /// Maps all of the file or devdax behind `fd`. `path` is for `why` only.
@@ -54,6 +56,8 @@ class PoolMapping {
   [[nodiscard]] uint64_t size() const { return size_; }
   [[nodiscard]] Granularity granularity() const { return granularity_; }
   [[nodiscard]] const char* kind() const { return kind_; }
+  /// What the user should know of how stores to this pool persist; empty: nothing.
+  [[nodiscard]] const std::string& note() const { return note_; }
   [[nodiscard]] const FaultLog& fault_log() const { return *fault_log_; }
 
   void copy(uint64_t offset, const void* source, uint64_t size);
@@ -78,7 +82,7 @@ class PoolMapping {
   [[nodiscard]] Status flush_deeply(uint64_t offset, uint64_t size);
   [[nodiscard]] Status map_source(pmem2_source* source, const std::string& path, bool is_writable,
                                   std::string* why);
-  void find_kind(bool is_device);
+  void find_kind(bool is_device, const std::string& path);
   void note_bad_blocks(pmem2_source* source);
 
   FileDescriptor fd_;
@@ -89,7 +93,9 @@ class PoolMapping {
   Granularity granularity_ = Granularity::kPage;
   bool needs_msync_ = true;
   const char* kind_ = "file";
+  std::string note_;
   std::unique_ptr<FaultLog> fault_log_;
+  std::unique_ptr<DeepFlush> deep_flush_;  // of a devdax device
   pmem2_memcpy_fn memcpy_ = nullptr;
   pmem2_memset_fn memset_ = nullptr;
   pmem2_flush_fn flush_ = nullptr;

@@ -13,6 +13,8 @@
 
 #include "base/clock.h"
 #include "format/checksum.h"
+#include "media/discovery.h"
+#include "media/pool_file.h"
 #include "media/pool_lock.h"
 #include "media/pool_mapping.h"
 #include "media/sentence.h"
@@ -35,6 +37,11 @@ Status check_kind(const struct stat& st, const std::string& path, std::string* w
     return say(why, Error::kInvalid, path, " is a directory; a pool is a file or a devdax device (/dev/daxX.Y)");
   }
   if (S_ISBLK(st.st_mode)) {
+    const auto platform = discover_platform();
+    const Namespace* const ns = platform ? find_namespace(*platform, path) : nullptr;
+    if (ns != nullptr) {
+      return say(why, Error::kInvalid, path, " is a block device, which cannot be mapped; ", advice(*ns));
+    }
     return say(
         why, Error::kInvalid, path,
         " is a block device, which cannot be mapped; make the namespace devdax (ndctl create-namespace -f -e "
@@ -169,10 +176,9 @@ Status PoolMedium::create_file(const std::string& path, uint64_t size, std::stri
     if (locked.error() == Error::kBusy) return say_busy(path, fd.get(), why);
     return say(why, locked.error(), path, " cannot be locked: ", to_string(locked.error()));
   }
-  if (::ftruncate(fd.get(), static_cast<off_t>(size)) != 0) {
-    const int number = errno;
+  if (const Status resized = resize_file(fd.get(), size); !resized) {
     if (is_new) ::unlink(path.c_str());
-    return say_errno(why, path, " cannot be given that size: ", number);
+    return say(why, resized.error(), path, " cannot be given that size: ", error_text(to_errno(resized.error())));
   }
   if (::fsync(fd.get()) != 0 || (is_new && !sync_parent(path))) {
     return say_errno(why, path, " cannot be written: ", errno);
@@ -243,6 +249,7 @@ Counters PoolMedium::counters() const {
 int PoolMedium::fd() const { return impl_->mapping->fd(); }
 const std::string& PoolMedium::path() const { return impl_->path; }
 const std::string& PoolMedium::kind() const { return impl_->kind; }
+const std::string& PoolMedium::note() const { return impl_->mapping->note(); }
 
 void PoolMedium::announce_holder(const std::string& program, const std::string& mountpoint) {
   UDAX_ASSERT(impl_->is_exclusive);

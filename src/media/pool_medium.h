@@ -41,7 +41,8 @@ class PoolMedium final : public Medium {
   /// device such as /dev/pmem0, too small), kIo.
   [[nodiscard]] static Result<std::unique_ptr<PoolMedium>> open(const std::string& path,
                                                                 const OpenOptions& options, std::string* why);
-  /// Makes the regular file `path` of `size` bytes (sparse), or sets the size of the one there, before open().
+  /// Makes the regular file `path` of `size` bytes, or sets the size of the one there, before open(). It is sparse, but on
+  /// a DAX filesystem, where it gets all its blocks.
   [[nodiscard]] static Status create_file(const std::string& path, uint64_t size, std::string* why);
 
   ~PoolMedium() override;
@@ -69,6 +70,8 @@ class PoolMedium final : public Medium {
   [[nodiscard]] const std::string& path() const;
   /// For messages: "tmpfs", "devdax", "fsdax", "file".
   [[nodiscard]] const std::string& kind() const;
+  /// What the user should know of how stores to it persist, in a sentence; empty: nothing.
+  [[nodiscard]] const std::string& note() const;
 
  private:
   struct Impl;

@@ -1,6 +1,6 @@
 #!/bin/busybox sh
-# shellcheck shell=dash
 # SPDX-License-Identifier: BSD-3-Clause
+# shellcheck shell=dash
 #
 # The guest's first process, in its initramfs: loads modules, puts a tmpfs over the host's root, which comes by 9p, and does
 # what udev would have; then runs the command of the share "job" as the host's bash would, hands its status back, and

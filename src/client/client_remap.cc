@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// mremap(2): shorter, longer in its place, or elsewhere.
+#include "client/client.h"
+#include "client/kernel.h"
+
+namespace udax::client {
+
+using direct::Reply;
+using direct::Request;
+using direct::RequestType;
+
+int Client::request_remap(uint64_t begin, uint64_t old_end, uint64_t to, uint64_t to_end) {
+  Request request = range_request(RequestType::kRemap, begin, old_end - begin);
+  request.new_offset = to - memory_.base;
+  request.new_length = to_end - to;
+  Reply reply;
+  return control_.call(request, &reply);
+}
+
+// EEXIST: there is no room behind it.
+int Client::grow(uint64_t begin, uint64_t old_end, uint64_t new_end) {
+  if (!in_span(begin, new_end - begin)) return EEXIST;
+  if (kernel::map(old_end, new_end - old_end, PROT_NONE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0) == MAP_FAILED) {
+    return errno;
+  }
+  int error = adopt(old_end, new_end - old_end);
+  if (error == 0) error = request_remap(begin, old_end, begin, new_end);
+  if (error != 0) {
+    kernel::unmap(old_end, new_end - old_end);
+    return error;
+  }
+  views_.set_end(begin, old_end, new_end);
+  return 0;
+}
+
+int Client::move(uint64_t begin, uint64_t old_end, uint64_t new_length, uint64_t* moved) {
+  uint64_t first = 0;
+  View view = *views_.find(begin, &first);
+  MapWish wish;
+  wish.length = new_length;
+  wish.file_offset = view.file_offset;
+  uint64_t to = 0;
+  if (const int error = find_place(wish, &to); error != 0) return error;
+  view.end = to + new_length;
+  int error = 0;
+  try {
+    views_.insert(to, view);
+    error = request_remap(begin, old_end, to, view.end);
+  } catch (...) {
+    kernel::unmap(to, new_length);
+    throw;
+  }
+  if (error != 0) {
+    views_.erase(to, view.end);
+    kernel::unmap(to, new_length);
+    return error;
+  }
+  kernel::unmap(begin, old_end - begin);
+  views_.erase(begin, old_end);
+  *moved = to;
+  return 0;
+}
+
+int Client::remap(uint64_t address, uint64_t old_length, uint64_t new_length, bool may_move, uint64_t* moved) {
+  const LockGuard lock(mutex_);
+  const uint64_t old_end = address + old_length;
+  if (!views_.is_one(address, old_end)) return EFAULT;
+  if (is_dead()) return ECONNRESET;
+  views_.split_at(address);
+  views_.split_at(old_end);
+  *moved = address;
+  int error = 0;
+  if (new_length < old_length) {
+    error = unmap_locked(address + new_length, old_end, false);
+  } else if (new_length > old_length) {
+    error = grow(address, old_end, address + new_length);
+    if (error == EEXIST) error = may_move ? move(address, old_end, new_length, moved) : ENOMEM;
+  }
+  update_bounds();
+  return error;
+}
+
+}  // namespace udax::client

@@ -48,7 +48,13 @@ SpaceStats BlockAllocator::stats() const {
   return s;
 }
 
+void BlockAllocator::hold_frees(bool hold) {
+  const LockGuard guard(impl_->reap_mutex);
+  impl_->holds = hold;
+}
+
 void BlockAllocator::Impl::reap_locked() {
+  if (holds) return;
   const PendingFrees::Batches batches = pending.take_below(reusable_below(journal));
   for (const PendingFrees::Batch& batch : batches) {
     uint64_t blocks = 0;

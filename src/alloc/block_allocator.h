@@ -76,6 +76,10 @@ class BlockAllocator {
   /// Makes freed blocks reusable: moves the journal's tail if need be. Called before kNoSpace is given, too.
   [[nodiscard]] Status reclaim();
 
+  /// While `hold`: nothing that is freed becomes usable, since somebody out of reach may still store to it. kNoSpace comes earlier
+  /// then.
+  void hold_frees(bool hold);
+
   [[nodiscard]] journal::Journal& journal() const { return journal_; }
   [[nodiscard]] const media::Geometry& geometry() const;
 

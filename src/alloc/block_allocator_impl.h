@@ -34,6 +34,7 @@ struct BlockAllocator::Impl {
   Favourites favourites;
   PendingFrees pending;
   Mutex reap_mutex;  // one reaper at a time; before the journal's tail_mutex_, the queue's and Group::lock
+  bool holds UDAX_GUARDED_BY(reap_mutex) = false;  // nothing that is pending is made usable
 };
 
 }  // namespace udax::alloc

@@ -207,6 +207,8 @@ class Filesystem {
   /// `data`: SEEK_DATA, else SEEK_HOLE. kNoDevice.
   [[nodiscard]] Result<uint64_t> seek(OpenFile& file, uint64_t offset, bool data);
   [[nodiscard]] Status fsync(OpenFile& file, bool data_only);
+  /// The same of bytes [from, to): msync(2).
+  [[nodiscard]] Status fsync_range(OpenFile& file, uint64_t from, uint64_t to);
   /// syncfs(2).
   [[nodiscard]] Status sync();
   /// Flushes what waits for an fsync, in all files. To be called now and then; who stored it is told of errors.
@@ -218,6 +220,9 @@ class Filesystem {
   /// One more lookup of `ino`. To be called where the inode cannot go away: in a DirSink.
   [[nodiscard]] Status remember(Ino ino);
   void forget(Ino ino, uint64_t count);
+
+  /// While `hold`: blocks that are freed are not used again. For a mapper that cannot take its views back.
+  void hold_frees(bool hold) { allocator_->hold_frees(hold); }
 
   [[nodiscard]] StatFs statfs();
   [[nodiscard]] Stats stats();

@@ -170,6 +170,7 @@ struct Ops {
                                    uint64_t size) const;
   /// Everything that was stored to the file is durable afterwards.
   [[nodiscard]] Status flush_data(inode::Inode& inode) const;
+  [[nodiscard]] Status flush_data(inode::Inode& inode, FileBlock from, FileBlock to) const;
   /// The same of every file. The first error.
   [[nodiscard]] Status flush_all_data() const;
 

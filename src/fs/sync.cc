@@ -2,20 +2,29 @@
 //
 // fsync, syncfs. Metadata is durable already; what is left is file data: stored through a mapping, or where the
 // medium's granularity makes it too dear to drain at each write. dax/writeback.cc flushes it.
+#include <algorithm>
+
 #include "base/log.h"
 #include "fs/ops.h"
 
 namespace udax::fs {
 
 Status Ops::flush_data(inode::Inode& inode) const {
-  // What could not be journaled may not be in place: nothing may be promised any more.
-  if (fs.journal_->failed()) return Error::kIo;
-  return dax().writeback(inode, FileBlock(0), extent::kFileBlockEnd);
+  return flush_data(inode, FileBlock(0), extent::kFileBlockEnd);
 }
 
-Status Filesystem::fsync(OpenFile& file, bool /*data_only*/) {
+Status Ops::flush_data(inode::Inode& inode, FileBlock from, FileBlock to) const {
+  // What could not be journaled may not be in place: nothing may be promised any more.
+  if (fs.journal_->failed()) return Error::kIo;
+  return dax().writeback(inode, from, to);
+}
+
+Status Filesystem::fsync(OpenFile& file, bool /*data_only*/) { return fsync_range(file, 0, ~uint64_t{0}); }
+
+Status Filesystem::fsync_range(OpenFile& file, uint64_t from, uint64_t to) {
   if (read_only()) return {};
-  const Status flushed = Ops{*this}.flush_data(file.inode());
+  const FileBlock end(std::min(blocks_for(to), extent::kFileBlockEnd.value));
+  const Status flushed = Ops{*this}.flush_data(file.inode(), FileBlock(from >> kBlockShift), end);
   // An error that an earlier writeback met, on whoever's behalf, is told to each open handle once (fsync(2)).
   const uint32_t errors = file.inode().write_errors.load(std::memory_order_relaxed);
   const bool is_news = file.errors_seen_.exchange(errors, std::memory_order_relaxed) != errors;

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// One client: its sockets, its threads, and what it has mapped.
+//
+// Threads
+//   control   reads requests, does them, replies; takes the client down at its end (client.cc, client_requests.cc)
+//   worker    reads the fault descriptor, and has faults resolved by the filesystem (client_faults.cc)
+//   others    of the filesystem, that take views back: begin_revoke() and finish_revoke() (client_revoke.cc)
+//
+// Invariants
+// - A view is made with the entry of its blocks locked (Install), noted, and its op added to the stream, in one section of
+//   mutex_. So an op that takes it back comes behind it in the stream.
+// - A client that has been broken off gets no op any more. Its views count until its memory is gone.
+//
+// Who waits for whom: others wait for the mapper thread's acknowledgement, kAckDeadlineMs at most, then the client is ended. The
+// mapper waits for nobody but who reads its events, which everyone who waits for it does. The worker and the control thread
+// may wait for locks of the filesystem, like any of its callers. Install waits for room in the stream only, with the same deadline.
+//
+// Locks: mutex_, a leaf but for the stream's and the queue's own; files are let go of without it.
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "base/mutex.h"
+#include "direct/cookies.h"
+#include "direct/counters.h"
+#include "direct/op_stream.h"
+#include "direct/protocol.h"
+#include "direct/view_table.h"
+#include "fs/filesystem.h"
+
+namespace udax::direct {
+
+using FileRef = std::shared_ptr<fs::OpenFile>;
+using Region = BasicRegion<fs::OpenFile>;
+using RegionTable = BasicRegionTable<fs::OpenFile>;
+
+/// Who a client is, by the kernel's word.
+struct Peer {
+  uint32_t uid = 0;
+  int32_t pid = 0;
+  OwnedFd pidfd;
+};
+
+/// What all clients of a server share.
+struct Shared {
+  fs::Filesystem& fs;
+  CookieJar& cookies;
+  Counters& counters;
+  const int uffd_device;        // /dev/userfaultfd; -1: there is none
+  const uint64_t mappings_max;  // of the kernel's, for a client
+};
+
+class Client {
+ public:
+  static constexpr uint32_t kHandlesMax = 1024;
+  static constexpr size_t kRegionsMax = 16384;
+
+  Client(Shared& shared, OwnedFd control, Peer peer);
+  ~Client();
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+
+  /// Serves it until it ends: the control thread's body. On return none of its threads runs, and none of its views is left, or it
+  /// is broken off and waits for its end (is_gone()).
+  void serve() noexcept;
+  /// Takes all views back and ends serve(). From any thread.
+  void stop();
+
+  enum class Revoke : uint8_t { kAll, kWritable };
+  /// Sends what takes the client's views of the range back. Gives what finish_revoke() is to wait for; 0: nothing.
+  [[nodiscard]] uint64_t begin_revoke(Ino ino, mapping::ByteRange range, Revoke which);
+  /// Returns when the client has done it, or its memory is gone; false: it has been killed, and is not gone yet.
+  [[nodiscard]] bool finish_revoke(uint64_t sequence, OpStream::Clock::time_point deadline);
+
+  /// Its memory, if it ever gave any, exists no more.
+  [[nodiscard]] bool is_gone() const;
+  /// It was killed; is_gone() says when that has come to its end.
+  [[nodiscard]] bool is_killed() const { return killed_.load(); }
+
+ private:
+  struct Fault;  // client_faults.cc
+
+  // client.cc
+  [[nodiscard]] Status handshake();
+  [[nodiscard]] Status hello(const Request& request);
+  [[nodiscard]] Status set_up(const Request& request, std::vector<OwnedFd> descriptors);
+  [[nodiscard]] Status start_worker();
+  void take_down() noexcept;
+  void break_off(std::string_view why) noexcept;
+  [[nodiscard]] bool wait_gone(std::chrono::milliseconds patience) const;
+  [[nodiscard]] Status reply(const Request& to, const Reply& reply, std::span<const int> descriptors = {});
+
+  // client_requests.cc: each fills `out`. An error is for the client; kNotSupported and so on.
+  [[nodiscard]] bool serve_request();
+  [[nodiscard]] Status perform(const Request& request, Reply& out);
+  [[nodiscard]] Status open_file(const Request& request, Reply& out);
+  [[nodiscard]] Status close_file(const Request& request);
+  [[nodiscard]] Status map(const Request& request, Reply& out);
+  [[nodiscard]] Status add_region(Region region, bool populate, Reply& out);
+  [[nodiscard]] Status unmap(Span span);
+  [[nodiscard]] Status remap(const Request& request, Reply& out);
+  [[nodiscard]] Status protect(const Request& request);
+  [[nodiscard]] Status sync(Span span);
+  [[nodiscard]] Status advise(const Request& request, Reply& out);
+  [[nodiscard]] Status query(Span span, Reply& out);
+  [[nodiscard]] Result<uint64_t> map_ahead(Span span);
+  [[nodiscard]] Result<Span> span_of(uint64_t offset, uint64_t length) const;
+
+  // client_faults.cc
+  void work() noexcept;
+  void serve_fault(const FaultEvent& event);
+  [[nodiscard]] std::optional<Fault> look_up(uint64_t at, bool is_write);
+  [[nodiscard]] std::optional<Fault> look_ahead(uint64_t at, uint64_t end);
+  [[nodiscard]] static Fault fault_at(const Region& region, uint64_t at, bool is_write);
+  [[nodiscard]] Result<dax::FaultResult> resolve(const Fault& fault);
+  [[nodiscard]] Status place(const Fault& fault, const dax::View& view);
+  bool place_data(const Region& region, Span span, uint64_t device, uint64_t at, bool is_writable)
+      UDAX_REQUIRES(mutex_);
+  [[nodiscard]] Status place_zero(const Fault& fault) UDAX_REQUIRES(mutex_);
+  void place_bus(const Fault& fault);
+  void clear_buses(bool all);
+  void trim_mappings();
+
+  // client_revoke.cc
+  [[nodiscard]] uint64_t send_acknowledged(Op op) UDAX_REQUIRES(mutex_);
+  [[nodiscard]] bool send(Op op) UDAX_REQUIRES(mutex_);
+  void flush() UDAX_REQUIRES(mutex_);
+  void hole(Span span, uint32_t prot) UDAX_REQUIRES(mutex_);
+  /// Who waits at `at` tries again, when what is on the stream has been done.
+  void wake_in_order(uint64_t at) UDAX_REQUIRES(mutex_);
+  [[nodiscard]] bool await(uint64_t sequence);
+
+  Shared& shared_;
+  const OwnedFd control_;
+  const Peer peer_;
+  OwnedFd kick_;  // eventfd: the worker looks again
+  OwnedFd life_;  // ours of the pair
+  OwnedFd stream_for_setup_;
+  // Of the client's memory; fixed by SETUP, before anybody else sees this client.
+  uint64_t base_ = 0;
+  uint64_t staging_ = 0;
+  uint64_t size_ = 0;
+  OwnedFd pagemap_;
+  std::unique_ptr<FaultQueue> faults_;
+  std::unique_ptr<OpStream> stream_;
+  std::atomic<bool> is_set_up_{false};
+  std::atomic<bool> broken_{false};
+  std::atomic<bool> killed_{false};
+  std::atomic<bool> ending_{false};
+  std::thread worker_;
+
+  Mutex mutex_;
+  RegionTable regions_ UDAX_GUARDED_BY(mutex_);
+  ViewTable views_ UDAX_GUARDED_BY(mutex_);
+  uint64_t trim_from_ UDAX_GUARDED_BY(mutex_) = 0;
+  std::unordered_map<uint32_t, FileRef> handles_;  // the control thread's alone
+  uint32_t last_handle_ = 0;
+  struct Bus {
+    uint64_t at = 0;
+    OpStream::Clock::time_point since;
+  };
+  std::deque<Bus> buses_;  // the worker's alone
+};
+
+}  // namespace udax::direct

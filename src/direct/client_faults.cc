@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Faults of a client: from its fault descriptor, through the filesystem's fault path, to an op on its stream.
+//
+//   found                                        done
+//   no region (any more), or a view is on        WAKE: behind whatever is on its way, who waits tries again
+//   its way that will do
+//   read of a hole                               a zero page, write-protected, put in by us at once
+//   data, region read-only                       MAP read-only
+//   data, region writable                        MAP writable; the entry is DIRTY first, even for a load: the first store
+//                                                to a page that is mapped does not fault
+//   behind the end, no room, bad media           BUS for a moment: every touch after it faults anew
+//
+// A writable region's page that may not be stored to any more (the file has become immutable) is mapped read-only.
+#include <poll.h>
+#include <unistd.h>
+
+#include <new>
+
+#include "base/log.h"
+#include "direct/client.h"
+
+namespace udax::direct {
+namespace {
+
+// How long a page stays SIGBUS by itself. The file may grow, or room may come, and nobody says so.
+constexpr std::chrono::milliseconds kBusTime{20};
+// Of a zero page that cannot be put in since mappings change: then who waits faults again.
+constexpr int kZeroTries = 1000;
+
+}  // namespace
+
+struct Client::Fault {
+  uint64_t at = 0;  // in the reservation
+  bool is_write = false;
+  uint64_t region_id = 0;
+  uint32_t prot = 0;
+  FileBlock block;
+  FileRef file;
+  bool has_waiter = true;  // false: nobody has touched it; mapped ahead
+};
+
+void Client::work() noexcept {
+  while (!ending_.load()) {
+    if (!faults_->pump()) return break_off("its fault descriptor cannot be read");
+    while (const auto event = faults_->take()) {
+      if (ending_.load()) return;
+      serve_fault(*event);
+      if (!faults_->pump()) return break_off("its fault descriptor cannot be read");
+    }
+    clear_buses(false);
+    std::array<pollfd, 3> fds{
+        {{faults_->descriptor().fd(), POLLIN, 0}, {kick_.get(), POLLIN, 0}, {peer_.pidfd.get(), POLLIN, 0}}};
+    const int wait_ms = buses_.empty() ? -1 : static_cast<int>(kBusTime.count());
+    if (::poll(fds.data(), fds.size(), wait_ms) < 0) continue;
+    uint64_t ignored = 0;
+    if (fds[1].revents != 0) (void)!::read(kick_.get(), &ignored, sizeof(ignored));
+    // Its end: the control thread, which an inherited descriptor may keep waiting, takes it down.
+    if (fds[2].revents != 0) return break_off("has ended");
+    if ((fds[0].revents & (POLLERR | POLLNVAL)) != 0) return break_off("its fault descriptor cannot be polled");
+  }
+}
+
+std::optional<Client::Fault> Client::look_up(uint64_t at, bool is_write) {
+  const LockGuard guard(mutex_);
+  const Region* const region = regions_.find(at);
+  const uint32_t needed = is_write ? kProtWrite : kProtRead;
+  if (region == nullptr || (region->prot & needed) == 0) {
+    wake_in_order(at);
+    return std::nullopt;
+  }
+  const View* const view = views_.find(at);
+  if (view != nullptr && view->kind == View::Kind::kData && (view->is_writable || !is_write)) {
+    wake_in_order(at);
+    return std::nullopt;
+  }
+  return fault_at(*region, at, is_write);
+}
+
+Client::Fault Client::fault_at(const Region& region, uint64_t at, bool is_write) {
+  const FileBlock block(region.file_offset_of(at) >> kBlockShift);
+  return {at, is_write, region.id, region.prot, block, region.handle};
+}
+
+void Client::serve_fault(const FaultEvent& event) {
+  count(shared_.counters.faults);
+  if (event.address < base_ || event.address >= base_ + size_) return break_off("touched its staging area");
+  trim_mappings();
+  std::optional<Fault> fault = look_up(event.address - base_, event.is_write);
+  if (!fault) return;
+  const auto result = resolve(*fault);
+  if (!result || *result == dax::FaultResult::kBeyondEnd) place_bus(*fault);
+}
+
+Result<dax::FaultResult> Client::resolve(const Fault& fault) {
+  inode::Inode& inode = fault.file->inode();
+  const bool may_write = (fault.prot & kProtWrite) != 0;
+  const auto run = [&](dax::Access access, const dax::Install& install) {
+    return shared_.fs.fault(inode, fault.block, access, mapping::kHugeOrder, install);
+  };
+  const dax::Install put = [&](const dax::View& view) { return place(fault, view); };
+  bool is_store = fault.is_write;
+  if (!is_store) {
+    const dax::Install look = [&](const dax::View& view) -> Status {
+      if (view.is_zero() || !may_write) return place(fault, view);
+      is_store = true;
+      return {};
+    };
+    const auto result = run(dax::Access::kRead, look);
+    if (!result || !is_store) return result;
+  }
+  const auto result = run(dax::Access::kWrite, put);
+  if (result || fault.is_write || result.error() != Error::kPermission) return result;
+  return run(dax::Access::kRead, put);
+}
+
+// The filesystem's Install: the entry is locked, so who takes this view back comes after it.
+Status Client::place(const Fault& fault, const dax::View& view) try {
+  const LockGuard guard(mutex_);
+  const Region* const region = regions_.find(fault.at);
+  if (region == nullptr || region->id != fault.region_id) {
+    if (fault.has_waiter) wake_in_order(fault.at);
+    return {};
+  }
+  if (view.is_zero()) return place_zero(fault);
+  const uint64_t from = view.start.value << kBlockShift;
+  const Span span = part_showing(*region, {from, from + view.count * kBlockSize});
+  const uint64_t device = offset_of(view.device) + (region->file_offset_of(span.start) - from);
+  const bool is_woken = place_data(*region, span, device, fault.at, view.is_writable);
+  if (!fault.has_waiter) return {};
+  if (!is_woken) wake_in_order(fault.at);
+  flush();
+  return {};
+} catch (const std::bad_alloc&) {
+  return Error::kNoMemory;
+}
+
+// What is there as wanted stays: a mapping of its own that replaced it would lose which pages were stored to. True: who waits
+// at `at` is woken by what was sent.
+bool Client::place_data(const Region& region, Span span, uint64_t device, uint64_t at, bool is_writable) {
+  const uint64_t start = span.start;
+  bool is_woken = false;
+  const auto is_there = [&](const View& v) { return v.kind == View::Kind::kData && v.is_writable == is_writable; };
+  while (!span.empty()) {
+    // Up to where a view that may stay begins, in one piece.
+    auto it = views_.from(span.start);
+    while (it != views_.all().end() && it->first < span.end && !is_there(it->second)) ++it;
+    const uint64_t end = it == views_.all().end() ? span.end : std::clamp(it->first, span.start, span.end);
+    if (end > span.start) {
+      View view;
+      view.kind = View::Kind::kData;
+      view.device = device + (span.start - start);
+      view.is_writable = is_writable;
+      views_.put({span.start, end}, view);
+      Op op;
+      op.type = static_cast<uint16_t>(OpType::kMap);
+      op.prot = is_writable ? region.prot : region.prot & ~kProtWrite;
+      op.offset = span.start;
+      op.length = end - span.start;
+      op.device = view.device;
+      count(shared_.counters.maps);
+      (void)send(op);
+      is_woken |= at >= span.start && at < end;
+      span.start = end;
+    } else {
+      span.start = it->second.end;
+    }
+  }
+  return is_woken;
+}
+
+Status Client::place_zero(const Fault& fault) {
+  if (!fault.has_waiter) return {};
+  views_.put({fault.at, fault.at + kBlockSize}, View{});
+  for (int i = 0; i < kZeroTries; ++i) {
+    switch (faults_->descriptor().put_zeroes(base_ + fault.at)) {
+      case ZeroResult::kDone: count(shared_.counters.zero_pages); return {};
+      case ZeroResult::kGone: return {};
+      case ZeroResult::kAgain:
+        // The mapper's HOLE waits for its event to be read.
+        if (!faults_->pump()) return {};
+        continue;
+      case ZeroResult::kOther: i = kZeroTries; break;
+    }
+  }
+  wake_in_order(fault.at);
+  return {};
+}
+
+void Client::place_bus(const Fault& fault) try {
+  buses_.push_back({fault.at, OpStream::Clock::now()});
+  const LockGuard guard(mutex_);
+  const Region* const region = regions_.find(fault.at);
+  if (region == nullptr || region->id != fault.region_id) return wake_in_order(fault.at);
+  View view;
+  view.kind = View::Kind::kBus;
+  views_.put({fault.at, fault.at + kBlockSize}, view);
+  Op op;
+  op.type = static_cast<uint16_t>(OpType::kBus);
+  op.offset = fault.at;
+  op.length = kBlockSize;
+  count(shared_.counters.buses);
+  (void)send(op);
+  flush();
+} catch (const std::bad_alloc&) {
+  faults_->descriptor().wake(base_ + fault.at, kBlockSize);
+}
+
+void Client::clear_buses(bool all) {
+  const auto now = OpStream::Clock::now();
+  const LockGuard guard(mutex_);
+  bool has_sent = false;
+  while (!buses_.empty() && (all || now - buses_.front().since >= kBusTime)) {
+    const uint64_t at = buses_.front().at;
+    buses_.pop_front();
+    const View* const view = views_.find(at);
+    const Region* const region = regions_.find(at);
+    if (view == nullptr || view->kind != View::Kind::kBus || region == nullptr) continue;
+    const Span gone = views_.erase({at, at + kBlockSize});
+    hole(gone, region->prot);
+    has_sent = true;
+  }
+  if (has_sent) flush();
+}
+
+// From `at` on, the next page of data that is not mapped. None: there is none before `end`, or mappings run out.
+std::optional<Client::Fault> Client::look_ahead(uint64_t at, uint64_t end) {
+  while (at < end) {
+    Fault fault;
+    uint64_t region_end = 0;
+    {
+      const LockGuard guard(mutex_);
+      const Region* const region = regions_.find(at);
+      if (region == nullptr || region->prot == kProtNone || views_.mappings() >= shared_.mappings_max / 2) {
+        return std::nullopt;
+      }
+      region_end = region->end;
+      const View* const view = views_.find(at);
+      if (view != nullptr) {
+        at = std::min(view->end, region_end);
+        continue;
+      }
+      fault = fault_at(*region, at, (region->prot & kProtWrite) != 0);
+    }
+    const uint64_t offset = fault.block.value << kBlockShift;
+    const auto data = shared_.fs.seek(*fault.file, offset, true);
+    at = data ? std::min(region_end, at + (*data - offset)) : region_end;
+    if (!data || at == region_end) continue;
+    fault.at = at;
+    fault.block = FileBlock(*data >> kBlockShift);
+    fault.has_waiter = false;
+    return fault;
+  }
+  return std::nullopt;
+}
+
+// Data only: holes stay lazy.
+Result<uint64_t> Client::map_ahead(Span span) {
+  // Of faults that a request resolves: 2 GiB in 2 MiB windows.
+  constexpr int kFaultsMax = 1024;
+  uint64_t bytes = 0;
+  uint64_t at = span.start;
+  for (int i = 0; i < kFaultsMax && at < span.end && !broken_.load(); ++i) {
+    const std::optional<Fault> fault = look_ahead(at, span.end);
+    if (!fault) break;
+    at = fault->at + kBlockSize;
+    const dax::Install put = [&](const dax::View& view) {
+      at = fault->at + (view.start + view.count - fault->block) * kBlockSize;
+      bytes += at - fault->at;
+      return place(*fault, view);
+    };
+    const dax::Access access = fault->is_write ? dax::Access::kWrite : dax::Access::kRead;
+    (void)shared_.fs.fault(fault->file->inode(), fault->block, access, mapping::kHugeOrder, put);
+  }
+  const LockGuard guard(mutex_);
+  flush();
+  return std::min(bytes, span.length());
+}
+
+// A process has a limit of mappings; at it, its own malloc would fail. So some views go before there are too many: a
+// part of the reservation after the other, in turns.
+void Client::trim_mappings() {
+  const LockGuard guard(mutex_);
+  bool has_sent = false;
+  while (views_.mappings() + regions_.size() > shared_.mappings_max) {
+    auto it = views_.from(trim_from_);
+    if (it == views_.all().end()) it = views_.all().begin();
+    const Region* const region = regions_.find(it->first);
+    UDAX_ASSERT(region != nullptr);
+    Span span{it->first, it->first};
+    constexpr int kAtOnce = 64;
+    for (int i = 0; i < kAtOnce && it != views_.all().end() && it->first < region->end; ++i, ++it) {
+      span.end = std::min(it->second.end, region->end);
+    }
+    trim_from_ = span.end;
+    hole(views_.erase(span), region->prot);
+    has_sent = true;
+  }
+  if (has_sent) flush();
+}
+
+}  // namespace udax::direct

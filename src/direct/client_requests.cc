@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// What a client asks for, on its control socket. Every number is hostile: check_request() (request_check.h) has looked at the form, and
+// the reservation's table says whether it makes sense.
+#include <fcntl.h>
+
+#include <algorithm>
+#include <new>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "direct/client.h"
+#include "direct/request_check.h"
+
+namespace udax::direct {
+namespace {
+
+bool is_readable(const fs::OpenFile& file) { return (file.flags() & O_ACCMODE) != O_WRONLY; }
+bool is_writable(const fs::OpenFile& file) {
+  // As mmap(2): no stores through mappings of an append-only file.
+  return (file.flags() & O_ACCMODE) == O_RDWR && (file.inode().snapshot().flags & format::kFlagAppend) == 0;
+}
+
+Status check_access(const fs::OpenFile& file, uint32_t prot) {
+  if (!is_readable(file)) return Error::kAccess;
+  if ((prot & kProtWrite) != 0 && !is_writable(file)) return Error::kAccess;
+  return {};
+}
+
+}  // namespace
+
+bool Client::serve_request() {
+  Request request;
+  auto descriptors = receive_packet(control_.get(), std::as_writable_bytes(std::span(&request, 1)));
+  if (!descriptors) {
+    if (descriptors.error() == Error::kInvalid) break_off("sent a packet that is no request");
+    return false;
+  }
+  Reply out;
+  Status done = check_request(request, descriptors->size());
+  if (!done) {
+    out.error = EPROTO;
+    (void)reply(request, out);
+    break_off("sent a malformed request");
+    return false;
+  }
+  try {
+    done = perform(request, out);
+  } catch (const std::bad_alloc&) {
+    done = Error::kNoMemory;
+  }
+  if (!done) out.error = static_cast<uint32_t>(to_errno(done.error()));
+  if (!reply(request, out)) return false;
+  return !broken_.load() && request.type != static_cast<uint32_t>(RequestType::kDetach);
+}
+
+Status Client::perform(const Request& request, Reply& out) {
+  const auto span = [&]() { return span_of(request.offset, request.length); };
+  switch (static_cast<RequestType>(request.type)) {
+    case RequestType::kOpen: return open_file(request, out);
+    case RequestType::kClose: return close_file(request);
+    case RequestType::kMap: return map(request, out);
+    case RequestType::kRemap: return remap(request, out);
+    case RequestType::kProtect: return protect(request);
+    case RequestType::kAdvise: return advise(request, out);
+    case RequestType::kUnmap: {
+      UDAX_TRY(const Span range, span());
+      return unmap(range);
+    }
+    case RequestType::kSync: {
+      UDAX_TRY(const Span range, span());
+      return sync(range);
+    }
+    case RequestType::kQuery: {
+      UDAX_TRY(const Span range, span());
+      return query(range, out);
+    }
+    case RequestType::kDetach: return unmap({0, size_});
+    case RequestType::kHello:
+    case RequestType::kSetup: break;
+  }
+  return Error::kInvalid;
+}
+
+Result<Span> Client::span_of(uint64_t offset, uint64_t length) const {
+  if (length == 0 || offset % kBlockSize != 0 || length % kBlockSize != 0) return Error::kInvalid;
+  if (offset >= size_ || length > size_ - offset) return Error::kInvalid;
+  return Span{offset, offset + length};
+}
+
+Status Client::open_file(const Request& request, Reply& out) {
+  if (handles_.size() >= kHandlesMax) return Error::kTooManyFiles;
+  Cookie cookie;
+  std::copy(std::begin(request.cookie), std::end(request.cookie), cookie.begin());
+  UDAX_TRY(const Leave leave, shared_.cookies.redeem(cookie, peer_.uid, monotonic_ns()));
+  constexpr uint32_t kOnce = O_CREAT | O_EXCL | O_TRUNC;
+  UDAX_TRY(fs::OpenFilePtr opened, shared_.fs.open(leave.ino, leave.open_flags & ~kOnce, false));
+  FileRef file(std::move(opened));
+  if (!file->inode().is_reg()) return Error::kInvalid;
+  if (file->inode().snapshot().generation != leave.generation) return Error::kStale;
+  if (!file->dax()) return Error::kNotSupported;
+  const uint32_t handle = ++last_handle_;
+  handles_.emplace(handle, file);
+  out.value[0] = handle;
+  out.value[1] = (is_readable(*file) ? kOpenReadable : 0) | (is_writable(*file) ? kOpenWritable : 0);
+  return {};
+}
+
+Status Client::close_file(const Request& request) {
+  return handles_.erase(request.handle) == 1 ? Status() : Status(Error::kBadHandle);
+}
+
+Status Client::map(const Request& request, Reply& out) {
+  const auto found = handles_.find(request.handle);
+  if (found == handles_.end()) return Error::kBadHandle;
+  const FileRef& file = found->second;
+  UDAX_TRY(const Span span, span_of(request.offset, request.length));
+  if (request.file_offset % kBlockSize != 0) return Error::kInvalid;
+  if (request.file_offset > format::kFileSizeMax || span.length() > format::kFileSizeMax - request.file_offset) {
+    return Error::kOverflow;
+  }
+  UDAX_CHECK(check_access(*file, request.prot));
+  if ((request.flags & kMapSync) != 0 && shared_.fs.medium().granularity() == media::Granularity::kPage) {
+    return Error::kNotSupported;
+  }
+  UDAX_TRY(const fs::DaxState state, shared_.fs.dax_state(file->ino()));
+  if (!state.is_dax) return Error::kNotSupported;
+  Region region;
+  region.start = span.start;
+  region.end = span.end;
+  region.file_offset = request.file_offset;
+  region.prot = request.prot;
+  region.ino = file->ino();
+  region.handle = file;
+  return add_region(std::move(region), (request.flags & kMapPopulate) != 0, out);
+}
+
+Status Client::add_region(Region region, bool populate, Reply& out) {
+  const Span span{region.start, region.end};
+  const uint32_t prot = region.prot;
+  {
+    const LockGuard guard(mutex_);
+    if (regions_.size() >= kRegionsMax) return Error::kNoMemory;
+    UDAX_CHECK(regions_.add(std::move(region)));
+    count(shared_.counters.regions);
+    Op op;
+    op.type = static_cast<uint16_t>(OpType::kProt);
+    op.prot = prot;
+    op.offset = span.start;
+    op.length = span.length();
+    (void)send(op);
+    flush();
+  }
+  // A page that is mapped writable counts as stored to: only who asks for it gets that of all pages.
+  if (prot != kProtRead && !populate) return {};
+  UDAX_TRY(out.value[0], map_ahead(span));
+  return {};
+}
+
+Status Client::unmap(Span span) {
+  RegionTable::Handles files;
+  uint64_t sequence = 0;
+  {
+    const LockGuard guard(mutex_);
+    if (!regions_.overlaps(span)) return {};
+    regions_.cut(span);
+    const size_t before = regions_.size();
+    regions_.remove(span, files);
+    shared_.counters.regions.fetch_sub(files.size());
+    UDAX_ASSERT(before - files.size() == regions_.size());
+    (void)views_.erase(span);
+    Op op;
+    op.type = static_cast<uint16_t>(OpType::kUnmap);
+    op.prot = kProtNone;
+    op.offset = span.start;
+    op.length = span.length();
+    sequence = send_acknowledged(op);
+  }
+  // The files stay open until nothing of them is mapped.
+  return await(sequence) ? Status() : Status(Error::kIo);
+}
+
+Status Client::remap(const Request& request, Reply& out) {
+  UDAX_TRY(const Span old_span, span_of(request.offset, request.length));
+  UDAX_TRY(const Span new_span, span_of(request.new_offset, request.new_length));
+  Region region;
+  {
+    const LockGuard guard(mutex_);
+    const Region* const found = regions_.find(old_span.start);
+    if (found == nullptr || found->end < old_span.end) return Error::kInvalid;
+    region = *found;
+    region.file_offset = found->file_offset_of(old_span.start);
+    if (new_span.length() > format::kFileSizeMax - region.file_offset) return Error::kOverflow;
+    // Anything but the old place must be free.
+    const Span before{new_span.start, std::min(new_span.end, std::max(new_span.start, old_span.start))};
+    const Span behind{std::max(new_span.start, std::min(new_span.end, old_span.end)), new_span.end};
+    if ((!before.empty() && regions_.overlaps(before)) || (!behind.empty() && regions_.overlaps(behind))) {
+      return Error::kExists;
+    }
+  }
+  region.start = new_span.start;
+  region.end = new_span.end;
+  UDAX_CHECK(unmap(old_span));
+  return add_region(std::move(region), false, out);
+}
+
+Status Client::protect(const Request& request) {
+  UDAX_TRY(const Span span, span_of(request.offset, request.length));
+  uint64_t sequence = 0;
+  {
+    const LockGuard guard(mutex_);
+    if (!regions_.covers(span)) return Error::kNoMemory;
+    Status access;
+    regions_.for_each(span, [&](Region& region) {
+      if (const Status allowed = check_access(*region.handle, request.prot); !allowed) access = allowed;
+    });
+    UDAX_CHECK(access);
+    regions_.cut(span);
+    regions_.for_each(span, [&](Region& region) { region.prot = request.prot; });
+    // Pages that become writable must fault first, to be known as such.
+    if (const Span gone = views_.erase(span); !gone.empty()) hole(gone, request.prot);
+    Op op;
+    op.type = static_cast<uint16_t>(OpType::kProt);
+    op.prot = request.prot;
+    op.offset = span.start;
+    op.length = span.length();
+    sequence = send_acknowledged(op);
+  }
+  return await(sequence) ? Status() : Status(Error::kIo);
+}
+
+Status Client::sync(Span span) {
+  struct Part {
+    FileRef file;
+    uint64_t from = 0;
+    uint64_t to = 0;
+  };
+  std::vector<Part> parts;
+  {
+    const LockGuard guard(mutex_);
+    if (!regions_.covers(span)) return Error::kNoMemory;
+    regions_.for_each(span, [&](const Region& region) {
+      parts.push_back({region.handle, region.file_offset_of(std::max(span.start, region.start)),
+                       region.file_offset_of(std::min(span.end, region.end))});
+    });
+  }
+  Status all;
+  for (const Part& part : parts) {
+    const Status done = shared_.fs.fsync_range(*part.file, part.from, part.to);
+    if (!done && all) all = done;
+  }
+  return all;
+}
+
+Status Client::advise(const Request& request, Reply& out) {
+  UDAX_TRY(const Span span, span_of(request.offset, request.length));
+  {
+    const LockGuard guard(mutex_);
+    if (!regions_.covers(span)) return Error::kNoMemory;
+  }
+  if ((request.flags & kAdviseWillNeed) == 0) return {};
+  UDAX_TRY(out.value[0], map_ahead(span));
+  return {};
+}
+
+Status Client::query(Span span, Reply& out) {
+  const LockGuard guard(mutex_);
+  uint64_t in_regions = 0;
+  regions_.for_each(span, [&](const Region& region) {
+    in_regions += std::min(span.end, region.end) - std::max(span.start, region.start);
+  });
+  for (auto it = views_.from(span.start); it != views_.all().end() && it->first < span.end; ++it) {
+    const uint64_t bytes = std::min(span.end, it->second.end) - std::max(span.start, it->first);
+    if (it->second.kind == View::Kind::kData) out.value[0] += bytes;
+    if (it->second.kind == View::Kind::kZero) out.value[1] += bytes;
+  }
+  out.value[2] = span.length() - in_regions;
+  out.value[3] = views_.mappings();
+  return {};
+}
+
+}  // namespace udax::direct

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Taking views back. The filesystem's threads come here with locks of an inode held, so nothing here takes one.
+#include "base/sync_point.h"
+#include "direct/client.h"
+
+namespace udax::direct {
+
+bool Client::send(Op op) {
+  if (broken_.load()) return false;
+  if (stream_->add(op)) return true;
+  break_off("does not read its stream");
+  return false;
+}
+
+uint64_t Client::send_acknowledged(Op op) {
+  op.flags = static_cast<uint16_t>(op.flags | kOpAck);
+  (void)send(op);
+  const uint64_t sequence = stream_->last();
+  flush();
+  return sequence;
+}
+
+void Client::flush() {
+  if (!broken_.load() && !stream_->flush()) break_off("does not read its stream");
+}
+
+void Client::wake_in_order(uint64_t at) {
+  Op op;
+  op.type = static_cast<uint16_t>(OpType::kWake);
+  op.offset = at;
+  op.length = kBlockSize;
+  (void)send(op);
+  flush();
+}
+
+void Client::hole(Span span, uint32_t prot) {
+  Op op;
+  op.type = static_cast<uint16_t>(OpType::kHole);
+  op.prot = prot;
+  op.offset = span.start;
+  op.length = span.length();
+  count(shared_.counters.holes);
+  (void)send(op);
+}
+
+uint64_t Client::begin_revoke(Ino ino, mapping::ByteRange range, Revoke which) {
+  if (!is_set_up_.load(std::memory_order_acquire)) return 0;
+  const LockGuard guard(mutex_);
+  bool has_sent = false;
+  regions_.for_each({0, size_}, [&](const Region& region) {
+    if (region.ino != ino) return;
+    const Span shown = part_showing(region, range);
+    if (shown.empty() || (which == Revoke::kWritable && !views_.has_writable(shown))) return;
+    const Span gone = views_.erase(shown);
+    if (gone.empty()) return;
+    if (UDAX_KNOB("direct.revoke.skip_hole")) return;
+    hole(gone, region.prot);
+    has_sent = true;
+  });
+  if (!has_sent) return 0;
+  Op barrier;
+  barrier.type = static_cast<uint16_t>(OpType::kSync);
+  return send_acknowledged(barrier);
+}
+
+bool Client::finish_revoke(uint64_t sequence, OpStream::Clock::time_point deadline) {
+  constexpr std::chrono::milliseconds kPatience{2000};
+  if (!broken_.load() && stream_->await(sequence, deadline)) return true;
+  // An end of file is how a client's exit is met first; its memory is gone by then.
+  if (is_gone()) return true;
+  break_off("does not answer");
+  return wait_gone(kPatience);
+}
+
+bool Client::await(uint64_t sequence) {
+  return finish_revoke(sequence, OpStream::Clock::now() + std::chrono::milliseconds(kAckDeadlineMs));
+}
+
+}  // namespace udax::direct

@@ -70,7 +70,6 @@ Result<InodeFlags> from_linux(uint32_t linux_flags, uint32_t FlagPair::*kind) {
 Status Dispatcher::ioctl(Call& call) {
   UDAX_TRY(const auto in, call.in.take<fuse_ioctl_in>());
   UDAX_TRY(const auto file, handles_.acquire(in.fh, call.ino(), (in.flags & FUSE_IOCTL_DIR) != 0));
-  (void)file;
   switch (in.cmd) {
     case static_cast<uint32_t>(FS_IOC_GETFLAGS):
     case kGetFlags32: return ioctl_get_flags(call, in);
@@ -82,6 +81,7 @@ Status Dispatcher::ioctl(Call& call) {
     case static_cast<uint32_t>(UDAX_IOC_STAT): return ioctl_stat(call, in);
     case static_cast<uint32_t>(UDAX_IOC_EXTENTS): return ioctl_extents(call, in);
     case static_cast<uint32_t>(UDAX_IOC_DAX): return ioctl_dax_state(call, in);
+    case static_cast<uint32_t>(UDAX_IOC_DIRECT): return ioctl_direct(call, in, *file);
     default: return Error::kNoTty;
   }
 }
@@ -182,6 +182,14 @@ Status Dispatcher::ioctl_dax_state(Call& call, const fuse_ioctl_in& in) {
   UDAX_TRY(const auto file, handles_.acquire(in.fh, call.ino(), is_directory));
   out.open_dax = state.open_dax - (file->dax() ? 1U : 0U);
   out.open_cached = state.open_cached - (file->dax() ? 0U : 1U);
+  (void)call.send_two(fuse_ioctl_out{}, out);
+  return {};
+}
+
+Status Dispatcher::ioctl_direct(Call& call, const fuse_ioctl_in& in, fs::OpenFile& file) {
+  if (in.out_size < sizeof(udax_ioc_direct)) return Error::kInvalid;
+  if (options_.direct == nullptr) return Error::kNotSupported;
+  UDAX_TRY(const udax_ioc_direct out, options_.direct->give_leave(file, call.caller().uid));
   (void)call.send_two(fuse_ioctl_out{}, out);
   return {};
 }

@@ -41,6 +41,7 @@
 #include "fuse/op_stats.h"
 #include "fuse/ring_protocol.h"
 #include "fuse/wire.h"
+#include "udax/ioctl.h"
 
 namespace udax::fuse {
 
@@ -89,12 +90,22 @@ struct Request {
 inline constexpr uint32_t kIoMax = 1U << 20;  // bytes of one READ or WRITE, and of one READDIR reply
 inline constexpr size_t kScratchSize = kIoMax;
 
+/// What gives leave to map files directly (UDAX_IOC_DIRECT), and tells how that goes.
+class DirectOffer {
+ public:
+  virtual ~DirectOffer() = default;
+  [[nodiscard]] virtual Result<udax_ioc_direct> give_leave(fs::OpenFile& file, uint32_t uid) = 0;
+  /// Its counters, as members of a JSON object without the braces.
+  [[nodiscard]] virtual std::string counters_json() = 0;
+};
+
 struct DispatcherOptions {
   uint64_t entry_timeout_ns = 86'400'000'000'000;  // all changes come through the kernel that caches: a day
   uint64_t attr_timeout_ns = 86'400'000'000'000;
   uint64_t negative_timeout_ns = 86'400'000'000'000;
   std::string pool;  // for UDAX_IOC_STAT
   std::string mountpoint;
+  DirectOffer* direct = nullptr;  // null: nothing is mapped directly. Must outlive the dispatcher
 };
 
 class Call;
@@ -199,6 +210,7 @@ class Dispatcher {
   Status ioctl_stat(Call&, const fuse_ioctl_in&);
   Status ioctl_extents(Call&, const fuse_ioctl_in&);
   Status ioctl_dax_state(Call&, const fuse_ioctl_in&);
+  Status ioctl_direct(Call&, const fuse_ioctl_in&, fs::OpenFile& file);
 
   void fill_attr(const fs::Attr& attr, fuse_attr& out) const;
   void fill_entry(const fs::Attr& attr, fuse_entry_out& out) const;

@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "fuse/caller_cpu.h"
 #include "fuse/pages.h"
 
 #ifndef PR_SET_IO_FLUSHER
@@ -132,10 +133,12 @@ void ReaderPool::run(Reader& me) {
   // Reclaiming memory must not wait for write-back that would come to this very daemon. Needs a privilege; without
   // it the kernel's limit on dirty pages of FUSE mounts has to do.
   (void)::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
+  CallerCpu caller_cpu;
   while (take_lead(me)) {
     while (leads(me)) {
       const Got got = receive(me);
       if (got == Got::kNothing) continue;
+      if (got == Got::kRequest) caller_cpu.note(me.header().pid);
       if (got == Got::kEnd) {
         stopping_.store(true);
         const std::lock_guard guard(mutex_);
@@ -144,6 +147,7 @@ void ReaderPool::run(Reader& me) {
         break;
       }
       if (may_take_long(me)) {
+        caller_cpu.let_go();
         pass_lead(me);
         serve(me);
         break;
@@ -156,6 +160,7 @@ void ReaderPool::run(Reader& me) {
       me.busy_since_ns.store(0, std::memory_order_relaxed);
       if (is_throttled_.load(std::memory_order_relaxed)) pause_after(me);
     }
+    caller_cpu.let_go();
   }
   leave();
 }

@@ -78,6 +78,7 @@ std::string Dispatcher::stats_json() {
   const fs::Stats stats = fs_.stats();
   append_layers(out, stats);
   append_dax(out, stats.dax);
+  if (options_.direct != nullptr) out += "\"direct\":{" + options_.direct->counters_json() + "},";
   out += R"("ops":{)";
   const LockGuard guard(stats_mutex_);
   bool first = true;

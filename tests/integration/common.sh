@@ -8,6 +8,8 @@
 # - exit 77 is "skipped", after a line that says why.
 # - UDAX_BIN          the folder of the programs
 #   UDAX_MOUNT_OPTIONS  more mount options for every mount ("dax=always")
+#   UDAX_POOL_PLACE   where pools are made instead of in memory: a folder (of a DAX filesystem), or a devdax device, on which
+#                     they have the device's size. The guest's tests set it
 #   UDAX_SEED         where scripts draw random numbers: the seed to take instead of a new one
 #   UDAX_PEER=DIR     a control run: "mounts" are a folder of DIR, on another filesystem, and there are no daemon and
 #                     no pool. What fails there is wrong in the script.
@@ -61,6 +63,12 @@ else
   work=$(mktemp -d "$scratch/udax-$script.XXXXXX")
 fi
 pool=$work/pool
+if [[ -d ${UDAX_POOL_PLACE:-} ]]; then
+  pool=$(mktemp -d "$UDAX_POOL_PLACE/udax-$script.XXXXXX")/pool
+elif [[ -n ${UDAX_POOL_PLACE:-} ]]; then
+  [[ -c $UDAX_POOL_PLACE ]] || fail "UDAX_POOL_PLACE=$UDAX_POOL_PLACE is neither a folder nor a devdax device"
+  pool=$UDAX_POOL_PLACE
+fi
 mnt=$work/mnt
 daemon=
 peer=
@@ -85,6 +93,7 @@ tidy_up() {
   if is_mounted; then umount_now -l; fi
   wait 2>/dev/null
   [[ -z $peer ]] || rm -rf --one-file-system "$peer"
+  [[ ! -d ${UDAX_POOL_PLACE:-} ]] || rm -rf --one-file-system "${pool%/pool}"
   if [[ $(id -u) -eq 0 ]]; then
     umount -l "$work" && rmdir "$work"
   else
@@ -109,6 +118,10 @@ umount_now() {  # umount_now [-l]
 
 make_pool() {  # make_pool SIZE [MKFS-OPTIONS...]
   [[ -z ${UDAX_PEER:-} ]] || return 0
+  if [[ -c $pool ]]; then
+    "$UDAX_BIN/mkfs.udaxfs" -q -f "${@:2}" "$pool"
+    return
+  fi
   rm -f "$pool"
   "$UDAX_BIN/mkfs.udaxfs" -q -s "$1" "${@:2}" "$pool"
 }

@@ -135,8 +135,10 @@ std::optional<Status> take_value(Collected& c, std::string_view key, std::string
                   {{"auto", Transport::kAuto}, {"uring", Transport::kUring}, {"dev", Transport::kDevice}});
   }
   if (key == "direct") {
-    if (value == "off") return Status();
-    return fail("option '" + whole + "': direct mapping is not built into this version; direct=off is");
+    auto policy = direct::Policy::parse(value);
+    if (!policy) return fail("option '" + whole + "': it is direct=off, direct=owner or direct=uid:N[:N...]");
+    o.direct = std::move(*policy);
+    return Status();
   }
   if (key == "threads") {
     uint32_t n = 0;
@@ -350,7 +352,8 @@ const char* usage() {
          "  loglevel=trace|debug|info|warning|error\n"
          "  data=inplace|atomic     overwrites are in place (default), or each write(2) up to 1 MiB is all or "
          "nothing\n"
-         "  direct=off              no direct mapping\n";
+         "  direct=off|owner|uid:N[:N...]\n"
+         "                          who may map files as the pool's own memory, and so read and write all of it\n";
 }
 
 }  // namespace udax::daemon

@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "direct/policy.h"
 #include "fs/types.h"
 #include "fuse/session.h"
 
@@ -30,6 +31,7 @@ struct Options {
   bool foreground = false;
   uint32_t threads = 4;
   fuse::Transport transport = fuse::Transport::kAuto;
+  direct::Policy direct;  // who may map files directly
   uint64_t entry_timeout_ns = kTimeoutDefaultNs;
   uint64_t attr_timeout_ns = kTimeoutDefaultNs;
   uint64_t negative_timeout_ns = kTimeoutDefaultNs;

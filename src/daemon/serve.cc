@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "daemon/serve.h"
 
+#include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -11,8 +12,10 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <string>
 
 #include "base/log.h"
+#include "direct/server.h"
 #include "fs/filesystem.h"
 #include "fuse/session.h"
 #include "media/pool_access.h"
@@ -81,6 +84,26 @@ void wait_for_end(fuse::Session& session, const EndSignals& signals, const std::
   }
 }
 
+/// What the front door by FUSE knows of the one by direct mapping.
+class Offer final : public fuse::DirectOffer {
+ public:
+  explicit Offer(direct::Server& server) : server_(server) {}
+  [[nodiscard]] Result<udax_ioc_direct> give_leave(fs::OpenFile& file, uint32_t uid) override {
+    return server_.give_leave(file, uid);
+  }
+  [[nodiscard]] std::string counters_json() override {
+    const direct::CounterValues c = server_.counters();
+    return fmt::format(
+        R"("clients":{},"regions":{},"connects":{},"refused":{},"cut_offs":{},"faults":{},"maps":{},)"
+        R"("holes":{},"buses":{},"zero_pages":{},"revocations":{})",
+        c.clients, c.regions, c.connects, c.refused, c.cut_offs, c.faults, c.maps, c.holes, c.buses, c.zero_pages,
+        c.revocations);
+  }
+
+ private:
+  direct::Server& server_;
+};
+
 fuse::SessionOptions session_options(const Options& options) {
   fuse::SessionOptions s;
   s.mountpoint = options.mountpoint;
@@ -128,9 +151,23 @@ int serve(const Options& options, Background& background) {
   if (!fs->read_only()) pool.announce_holder("udaxfs", options.mountpoint);
 
   if (!pool.note().empty()) log::warning("{}", pool.note());
-  auto session = fuse::Session::mount(*fs, session_options(options), &why);
+  fuse::SessionOptions front = session_options(options);
+  std::unique_ptr<direct::Server> server;
+  std::unique_ptr<Offer> offer;
+  if (!options.direct.is_off()) {
+    auto started = direct::Server::start(*fs, options.direct, &why);
+    if (!started) {
+      (void)finish(std::move(fs), pool);
+      return background.fail(status_of(started.error()), sentence_or(why, started.error()));
+    }
+    server = std::move(*started);
+    offer = std::make_unique<Offer>(*server);
+    front.dispatcher.direct = offer.get();
+  }
+  auto session = fuse::Session::mount(*fs, front, &why);
   if (!session) {
     const int status = status_of(session.error());
+    server.reset();
     (void)finish(std::move(fs), pool);
     return background.fail(status, sentence_or(why, session.error()));
   }
@@ -140,6 +177,7 @@ int serve(const Options& options, Background& background) {
   background.ready();
   wait_for_end(**session, signals, options.mountpoint, *fs);
   session->reset();  // ends it
+  server.reset();    // takes every view back
   const int status = finish(std::move(fs), pool);
   log::info("{} unmounted from {}", options.pool, options.mountpoint);
   return status;

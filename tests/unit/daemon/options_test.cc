@@ -128,7 +128,7 @@ TEST_F(OptionsTest, ErrorsNameWhatIsWrong) {
   }
   expect_error({"/pool", "/mnt", "-o", "dax=maybe"}, "dax=inode, dax=always or dax=never");
   expect_error({"/pool", "/mnt", "-o", "data=journal"}, "data=inplace or data=atomic");
-  expect_error({"/pool", "/mnt", "-o", "direct=users"}, "not built");
+  expect_error({"/pool", "/mnt", "-o", "direct=users"}, "direct=uid:N");
   expect_error({"/pool", "/mnt", "-o", "loglevel=loud"}, "loglevel=loud");
   expect_error({"/pool", "/mnt", "-o", "remount,ro"}, "remount");
   expect_error({"/pool", "/mnt", "-o", "allow_root"}, "allow_root");

@@ -3,6 +3,7 @@
 
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -87,6 +88,9 @@ void install_handler_once() {
     action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
     ::sigemptyset(&action.sa_mask);
     UDAX_ASSERT(::sigaction(SIGBUS, &action, nullptr) == 0);
+    // To be told at once of a page that the kernel finds bad, and not by its next use: until then, what the page shows may
+    // be served. For this thread and those that it starts; a kernel that does not know it tells later.
+    (void)::prctl(PR_MCE_KILL, PR_MCE_KILL_SET, PR_MCE_KILL_EARLY, 0, 0);
   });
 }
 

@@ -119,6 +119,10 @@ struct PoolMedium::Impl {
   std::shared_ptr<PoolMapping> mapping;
   ThreadCounters counters;
 
+  /// None where the CPU's caches survive a power cut.
+  [[nodiscard]] uint64_t lines_to_flush(uint64_t offset, uint64_t size) const {
+    return mapping->granularity() == Granularity::kByte ? 0 : lines_of(offset, size);
+  }
   /// Ends every store.
   void stored(uint64_t offset, uint64_t size, uint64_t lines) {
     counters.add_store(size, lines);
@@ -200,14 +204,14 @@ void PoolMedium::store_nt(uint64_t offset, const void* source, uint64_t size) {
   if (size == 0) return;
   impl_->mapping->copy_nt(offset, source, size);
   if (impl_->mapping->needs_msync()) impl_->mapping->note(impl_->mapping, offset, size);
-  impl_->stored(offset, size, lines_of(offset, size));
+  impl_->stored(offset, size, impl_->lines_to_flush(offset, size));
 }
 
 void PoolMedium::zero_nt(uint64_t offset, uint64_t size) {
   UDAX_ASSERT(!read_only() && offset <= this->size() && size <= this->size() - offset);
   impl_->mapping->zero_nt(offset, size);
   if (impl_->mapping->needs_msync()) impl_->mapping->note(impl_->mapping, offset, size);
-  impl_->stored(offset, size, lines_of(offset, size));
+  impl_->stored(offset, size, impl_->lines_to_flush(offset, size));
 }
 
 void PoolMedium::flush(uint64_t offset, uint64_t size) {
@@ -217,7 +221,7 @@ void PoolMedium::flush(uint64_t offset, uint64_t size) {
   // What others stored through mappings of their own is flushed by us: a lost page shows up here as well.
   if (impl_->mapping->fault_log().is_lost(offset, size)) [[unlikely]]
     impl_->mapping->note_loss(impl_->mapping);
-  impl_->counters.add_flush(lines_of(offset, size));
+  impl_->counters.add_flush(impl_->lines_to_flush(offset, size));
 }
 
 Status PoolMedium::drain() {

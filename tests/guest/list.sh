@@ -10,6 +10,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 fail() {
   echo "FAILED list: $*"
+  echo "RESULT namespaces root list FAILED $SECONDS"
   exit 1
 }
 # shellcheck disable=SC2086  # they are words
@@ -55,4 +56,4 @@ for _ in {1..100}; do
   sleep 0.1
 done
 if "$ctl" list --json | grep -q '"used_by": "udaxfs'; then fail "in use by a daemon that is gone"; fi
-echo "PASSED list"
+echo "RESULT namespaces root list PASSED $SECONDS"

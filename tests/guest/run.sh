@@ -91,8 +91,8 @@ fetch_guest 2>"$work/fetch.log" || skip "the kernel's package cannot be had: $(t
 modules_of=$(echo "$guest_cache"/lib/modules/*)
 
 # The modules, each after those that it needs.
-modules="virtio_pci virtio_console 9pnet_virtio 9p overlay fuse nfit nd_pmem nd_btt device_dax dax_pmem ext4 xfs
-  crc32c_generic"
+modules="crc32c_generic virtio_pci virtio_console 9pnet_virtio 9p overlay fuse nfit nd_pmem nd_btt device_dax dax_pmem ext4
+  xfs"
 make_initramfs() {
   local root=$work/root module
   mkdir -p "$root/bin" "$root/modules"

@@ -104,6 +104,22 @@ INSTANTIATE_TEST_SUITE_P(Places, PoolMediumPlaceTest,
                                          Place{"Byte", "/dev/shm", "BYTE"}),
                          [](const auto& info) { return info.param.name; });
 
+// With eADR nothing is flushed; else each line once.
+TEST_P(PoolMediumPlaceTest, FlushedLinesAreCounted) {
+  const auto medium = open();
+  ASSERT_NE(medium, nullptr);
+  const uint64_t before = medium->counters().flushed_lines;
+  const std::vector<std::byte> bytes(4096, std::byte{7});
+  medium->store_nt(8192, bytes.data(), bytes.size());
+  medium->store(64, bytes.data(), 100);
+  medium->flush(64, 100);
+  medium->zero_nt(16384, 4096);
+  ASSERT_TRUE(medium->drain());
+  const uint64_t lines = medium->granularity() == Granularity::kByte ? 0 : 64 + 2 + 64;
+  EXPECT_EQ(medium->counters().flushed_lines - before, lines);
+  EXPECT_EQ(medium->counters().stored_bytes, 4096u + 100 + 4096);
+}
+
 TEST_P(PoolMediumPlaceTest, RoundTrip) {
   constexpr uint64_t kSeed = 99;
   std::vector<std::byte> model(kSize);

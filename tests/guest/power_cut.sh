@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# Power cuts: in a guest, workers log each acknowledged operation to a folder of this machine (ack_writer), QEMU is killed at a
+# random moment, and the machine boots again on the same image: every acknowledged operation is there, and fsck finds nothing.
+# Stores that were not flushed survive here, as the image does: what this shows is that a pool comes back through the real device
+# path. That flushes are where they must be, the recording medium shows (docs/testing.md).
+#
+#   power_cut.sh KIND [ROUNDS]    prints "RESULT KIND root power_cut OUTCOME SECONDS [REASON]"
+#   UDAX_SEED: of the first round
+set -euo pipefail
+: "${UDAX_BIN:?is the folder of the programs}"
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+kind=$1
+rounds=${2:-1}
+workers=2
+seed=${UDAX_SEED:-$((RANDOM << 15 | RANDOM))}
+RANDOM=$((seed % 32768))
+
+work=$(mktemp -d "${TMPDIR:-/var/tmp}/udax-cut.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+trap 'exit 143' INT TERM HUP
+mkdir "$work/share"
+chmod 777 "$work/share"
+
+# In the guest, $1 is what to do, $2 the share, $3 the round, $4 the seed, $5 the workers.
+cat >"$work/share/inside" <<'END'
+set -eu
+pool=$UDAX_GUEST_POOLS
+[[ ! -d $pool ]] || pool=$pool/pool
+mkdir -p /mnt/udax
+logs=$2/logs$3
+case $1 in
+  cut)
+    if [[ $3 -eq 1 ]]; then
+      size=()
+      [[ -c $pool ]] || size=(-s 512M)
+      "$UDAX_BIN/mkfs.udaxfs" -q "${size[@]}" "$pool"
+    fi
+    "$UDAX_BIN/udaxfs" "$pool" /mnt/udax
+    mkdir "/mnt/udax/r$3" "$logs"
+    touch "$2/go$3"
+    "$UDAX_BIN/ack_writer" run "/mnt/udax/r$3" "$logs" "$5" "$4"
+    ;;
+  verify)
+    "$UDAX_BIN/udaxfs" "$pool" /mnt/udax
+    "$UDAX_BIN/ack_writer" verify "/mnt/udax/r$3" "$logs" "$5" "$4"
+    umount /mnt/udax
+    # It waits for the daemon to let go.
+    "$UDAX_BIN/fsck.udaxfs" -n "$pool"
+    ;;
+esac
+END
+
+result() { echo "RESULT $kind root power_cut $1 $SECONDS $2"; }
+boot() {  # boot OPTIONS... -- ACTION ROUND
+  local options=()
+  while [[ $1 != -- ]]; do options+=("$1"); shift; done
+  "$here/run.sh" -t 300 -d "$kind:$work/image" -w "$work/share" "${options[@]}" \
+    bash "$work/share/inside" "$2" "$work/share" "$3" "$((seed + $3))" "$workers"
+}
+
+truncate -s 768M "$work/image"
+: "${UDAX_CUT_MS_MAX:=6000}"
+for ((round = 1; round <= rounds; round++)); do
+  delay=$((RANDOM % UDAX_CUT_MS_MAX + 300))
+  status=0
+  boot -c "$work/share/go$round:$delay" -- cut "$round" >"$work/log" 2>&1 || status=$?
+  if [[ $status -eq 77 ]]; then cat "$work/log"; exit 77; fi
+  if [[ $status -ne 137 ]]; then
+    cat "$work/log"
+    result FAILED "round $round, seed $seed: the machine ended by itself, status $status"
+    exit 1
+  fi
+  status=0
+  boot -- verify "$round" >"$work/log" 2>&1 || status=$?
+  cat "$work/log"
+  if [[ $status -ne 0 ]]; then
+    result FAILED "round $round, cut after $delay ms, seed $seed: status $status"
+    exit 1
+  fi
+done
+result PASSED "$rounds cuts, seed $seed"

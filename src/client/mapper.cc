@@ -54,6 +54,14 @@ int do_map(const Memory& memory, const Op& op) {
 int do_hole(const Memory& memory, const Op& op, uint32_t prot) {
   const uint64_t address = memory.base + op.offset;
   if (UDAX_KNOB("client.skip_hole")) return 0;
+  if (UDAX_KNOB("client.naive_hole")) {
+    constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+    kernel::map(address, op.length, static_cast<int>(prot), kFlags, -1, 0);
+    return kernel::uffd_register(memory.fault, address, op.length,
+                                 UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP) == 0
+               ? 0
+               : errno;
+  }
   // Atomic to stores of other threads, and what is moved here stays registered; waits until the daemon has read the event.
   if (kernel::remap(memory.staging + op.offset, op.length, op.length,
                     MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, address) == MAP_FAILED) {

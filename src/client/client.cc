@@ -43,6 +43,8 @@ void Client::update_bounds() {
 int identify(int fd, FileId* id) {
   struct stat status {};
   if (::fstat(fd, &status) != 0) return errno;
+  // Not a device's ioctl: what ours means there nobody knows.
+  if (!S_ISREG(status.st_mode)) return ENOSYS;
   const int mode = ::fcntl(fd, F_GETFL);
   if (mode < 0) return errno;
   if ((mode & O_PATH) != 0) return EBADF;

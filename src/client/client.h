@@ -48,7 +48,7 @@ struct MapWish {
   uint64_t file_offset = 0;
 };
 
-/// EBADF: not open, or O_PATH; EACCES: not for reading.
+/// EBADF: not open, or O_PATH; EACCES: not for reading; ENOSYS: not a regular file.
 [[nodiscard]] int identify(int fd, FileId* id);
 
 class Client {

@@ -20,6 +20,15 @@ if(NOT UDAX_SANITIZE)
   target_link_options(libudax PRIVATE -Wl,--no-undefined)
 endif()
 
+file(GLOB shim_sources CONFIGURE_DEPENDS ${client_dir}/preload/*.cc)
+add_library(libudax_preload SHARED ${shim_sources})
+set_target_properties(libudax_preload PROPERTIES
+  OUTPUT_NAME udax_preload CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
+  LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib BUILD_RPATH "$ORIGIN" INSTALL_RPATH "$ORIGIN")
+# _FORTIFY_SOURCE and builtins must not turn these functions into others.
+target_compile_options(libudax_preload PRIVATE -fno-builtin)
+target_link_libraries(libudax_preload PRIVATE libudax ${CMAKE_DL_LIBS})
+
 set(UDAX_PC ${CMAKE_CURRENT_BINARY_DIR}/udax.pc)
 file(WRITE ${UDAX_PC} "prefix=${CMAKE_INSTALL_PREFIX}
 libdir=\${prefix}/${CMAKE_INSTALL_LIBDIR}
@@ -31,5 +40,5 @@ Version: ${UDAX_API_MAJOR}.${UDAX_API_MINOR}
 Libs: -L\${libdir} -ludax
 Cflags: -I\${includedir}
 ")
-install(TARGETS libudax LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS libudax libudax_preload LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(FILES ${UDAX_PC} DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

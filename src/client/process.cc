@@ -14,13 +14,8 @@ bool& Inside::flag() {
 }
 
 Process& Process::get() {
-  static Process* const instance = new Process;  // never destroyed
-  return *instance;
-}
-
-Process::Process() {
-  // Without it children would have none of the mappings: there is nothing else to be done about it.
-  static_cast<void>(::pthread_atfork(&before_fork, &after_fork_parent, &after_fork_child));
+  static constinit Process instance;
+  return instance;
 }
 
 Client* Process::find(const udax_ioc_direct& leave) {
@@ -45,6 +40,11 @@ int Process::client_for(int fd, udax_ioc_direct* leave, Client** out) {
   if (*out != nullptr) return 0;
   const uint32_t index = count_.load(std::memory_order_relaxed);
   if (index == kClientsMax) return ENOMEM;
+  if (!watches_forks_) {
+    if (const int error = ::pthread_atfork(&before_fork, &after_fork_parent, &after_fork_child); error != 0)
+      return error;
+    watches_forks_ = true;
+  }
   std::unique_ptr<Client> client;
   if (const int error = Client::open(*leave, &client); error != 0) return error;
   *out = client.release();

@@ -33,6 +33,7 @@ class Process {
  public:
   static constexpr uint32_t kClientsMax = 32;
 
+  /// There from the start, without any constructor: allocators ask while they start up themselves.
   static Process& get();
 
   /// The client for files of the mount that `fd` lies on, connected if it was not. `leave`: the leave that it took; none
@@ -44,7 +45,7 @@ class Process {
   [[nodiscard]] Client* piece(uint64_t address, uint64_t* end);
 
  private:
-  Process();
+  constexpr Process() = default;
   [[nodiscard]] Client* find(const udax_ioc_direct& leave);
   static void before_fork();
   static void after_fork_parent();
@@ -53,6 +54,7 @@ class Process {
   Mutex mutex_;  // taken before any client's
   std::array<std::atomic<Client*>, kClientsMax> clients_{};
   std::atomic<uint32_t> count_{0};
+  bool watches_forks_ UDAX_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace udax::client

@@ -42,7 +42,7 @@ inline int run_structure(const std::vector<Place>& places, const uint8_t* data, 
   std::byte* const at = medium->raw() + place.offset;
   std::vector<std::byte> was(at, at + place.identity);
   std::memcpy(at, data + kHead, std::min<size_t>(size - kHead, place.size));
-  if ((data[1] & 2) == 0) std::memcpy(at, was.data(), was.size());
+  if ((data[1] & 2) == 0) std::copy(was.begin(), was.end(), at);  // none: there is no pointer to copy from
   if ((data[1] & 1) == 0) reseal(*medium, place.offset, image_seed().checksum_seed);
   use(medium);
   return 0;

@@ -8,6 +8,8 @@
 // magic, number, owner, kind - is the input's as well), then its bytes, from the start on.
 #pragma once
 
+#include <algorithm>
+
 #include "tests/fuzz/image.h"
 
 extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t max_size);

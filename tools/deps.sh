@@ -30,7 +30,7 @@ test_packages=(
 )
 stress_packages=(dbench fio stress-ng)
 bench_packages=(fuse2fs e2fsprogs git sqlite3 fio gnuplot-nox python3)
-guest_packages=(qemu-system-x86 ndctl daxctl python3 e2fsprogs xfsprogs)
+guest_packages=(qemu-system-x86 xz-utils zstd ndctl daxctl python3 e2fsprogs xfsprogs)
 
 check_only=false
 packages=()

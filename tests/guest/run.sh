@@ -73,7 +73,7 @@ shift $((OPTIND - 1))
 [[ $# -gt 0 ]] || usage
 
 [[ $(uname -m) == x86_64 ]] || skip "only made for x86-64"
-for program in qemu-system-x86_64 python3 dpkg apt-get flock; do
+for program in qemu-system-x86_64 python3 xz dpkg apt-get flock ndctl; do
   command -v "$program" >/dev/null || skip "$program is not installed (tools/deps.sh guest)"
 done
 

@@ -13,6 +13,9 @@ Usage: test.sh [options] [-- CTEST-OPTIONS]
                         comma-separated)
   --san-labels=LABELS   what to run there: a CTest label pattern ('unit|races|crash|integration')
   --crash               only the crash states, all of them, and the mutations; the tables are the last that is printed
+  --guest               only the tests on emulated persistent memory: devdax of 2 MiB and of 4 KiB pages, ext4 and xfs with DAX; the
+                        table of results is the last that is printed. It takes hours; with --short (what the main
+                        run has, as guest/short) minutes
   --lint                formatting, clang-tidy, shellcheck (if there), and a build by clang as well as by GCC
   --no-deps             install nothing
   --help                this text
@@ -23,6 +26,8 @@ END
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 quick=false
 crash=false
+guest=false
+guest_options=()
 lint=false
 deps=true
 sanitizers=()
@@ -35,6 +40,8 @@ while [[ $# -gt 0 ]]; do
     --sanitizers=*) IFS=, read -r -a sanitizers <<<"${1#*=}" ;;
     --san-labels=*) san_labels=${1#*=} ;;
     --crash) crash=true ;;
+    --guest) guest=true ;;
+    --short) guest_options=(--short) ;;
     --lint) lint=true ;;
     --no-deps) deps=false ;;
     --help | -h) usage; exit 0 ;;
@@ -89,7 +96,10 @@ run_lint() {
   printf '%s\0' "${units[@]}" | xargs -0 -n 4 -P 2 clang-tidy -p build/clang --quiet
 }
 
-if $deps; then tools/deps.sh build test; fi
+if $deps; then
+  tools/deps.sh build test
+  if ! $quick && ! $crash; then tools/deps.sh guest || echo "test.sh: the tests on emulated persistent memory will be skipped"; fi
+fi
 exec </dev/null
 if $lint; then run_lint; fi
 for preset in "${sanitizers[@]}"; do
@@ -106,8 +116,14 @@ if $crash; then
   "$top/build/test/bin/udax-crash" --mutate --jobs "$(nproc)" || status=1
   exit "$status"
 fi
+if $guest; then
+  build test
+  say "emulated persistent memory"
+  UDAX_BIN=$top/build/test/bin tests/guest/all.sh "${guest_options[@]}"
+  exit 0
+fi
 build test
-if $quick; then ctest_options+=(-LE 'stress|integration'); fi
+if $quick; then ctest_options+=(-LE 'stress|integration|guest'); fi
 status=0
 run_ctest test "${ctest_options[@]}" 2>&1 | tee "$log" || status=$?
 # Skipped tests are listed after the closing line: say it again, for who looks at the end only.

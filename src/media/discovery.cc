@@ -5,6 +5,7 @@
 
 #include <daxctl/libdaxctl.h>
 #include <ndctl/libndctl.h>
+#include <string.h>
 
 #include <algorithm>
 #include <array>
@@ -42,6 +43,13 @@ std::string uuid_to_text(const uuid_t& uuid) {
 
 /// The libraries say 0, or all ones, for what they could not read.
 uint64_t known_or_zero(unsigned long long value) { return value == ~0ULL ? 0 : value; }
+
+/// The libraries have them in the order of folders in /sys. "region10" comes after "region9".
+template <typename T>
+void sort_by_name(std::vector<T>& all) {
+  std::sort(all.begin(), all.end(),
+            [](const T& a, const T& b) { return ::strverscmp(a.name.c_str(), b.name.c_str()) < 0; });
+}
 
 NamespaceMode to_mode(ndctl_namespace_mode mode) {
   switch (mode) {
@@ -157,6 +165,7 @@ Region describe(ndctl_region* from) {
     if (!ndctl_namespace_is_active(ndns) && ndctl_namespace_get_size(ndns) == 0) continue;
     region.namespaces.push_back(describe(ndns, bad_memory));
   }
+  sort_by_name(region.namespaces);
   return region;
 }
 
@@ -168,6 +177,7 @@ void add_buses(ndctl_ctx* ctx, Platform& platform) {
     bus.provider = text_or_empty(ndctl_bus_get_provider(from));
     ndctl_region* region = nullptr;
     ndctl_region_foreach(from, region) bus.regions.push_back(describe(region));
+    sort_by_name(bus.regions);
     platform.buses.push_back(std::move(bus));
   }
 }

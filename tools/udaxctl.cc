@@ -118,10 +118,16 @@ int run(int argc, char** argv) {
   CLI::App* const access =
       app.add_subcommand("dax", "Shows or changes how files are accessed: directly, or cached");
   add_dax(*access, &dax);
+  RunOptions program;
+  CLI::App* const starter =
+      app.add_subcommand("run", "Runs a program with mappings of DAX files that are the pool's memory");
+  starter->add_option("--library", program.library, "The shim to preload instead of the installed one");
+  starter->footer("PROGRAM and its arguments follow, after -- if they could be mistaken.");
   CLI::App* const structures = app.add_subcommand("dump", "Structures of a pool in words");
   add_dump(*structures, &dump);
 
   try {
+    argc = take_command(argc, argv, &program);
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(e);
@@ -137,6 +143,7 @@ int run(int argc, char** argv) {
   if (extents->parsed()) return run_extents(path, json);
   if (counters->parsed()) return run_stat(stat);
   if (access->parsed()) return run_dax(dax);
+  if (starter->parsed()) return run_run(program);
   return run_dump(dump);
 }
 

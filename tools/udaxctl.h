@@ -85,4 +85,13 @@ struct DumpOptions {
 };
 int run_dump(const DumpOptions& options);
 
+struct RunOptions {
+  std::string library;               // the shim; empty: the one that belongs to this udaxctl
+  std::vector<std::string> command;  // the program and its arguments
+};
+/// Takes the program and its arguments off the end of `udaxctl run [options] [--] PROGRAM...`; how many arguments are left.
+int take_command(int argc, char** argv, RunOptions* options);
+/// Does not return if the program starts; 126 and 127 as env(1) has them.
+int run_run(const RunOptions& options);
+
 }  // namespace udax::ctl

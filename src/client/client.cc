@@ -112,7 +112,8 @@ void Client::close_unused_files() {
 
 // ---- places
 
-// Memory that nothing can be read from or stored to, registered, and not for children.
+// Registers empty memory, and keeps it from children. It has its view's protection from the start: the daemon's PROT may come
+// after its reply.
 int Client::adopt(uint64_t address, uint64_t length) {
   if (kernel::uffd_register(fault_.get(), address, length,
                             UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP) != 0) {
@@ -127,12 +128,12 @@ int Client::find_place(const MapWish& wish, uint64_t* address) {
   constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
   if (wish.fixed) {
     if (!in_span(wish.address, wish.length)) return EOPNOTSUPP;
-    if (kernel::map(wish.address, wish.length, PROT_NONE, kFlags | MAP_FIXED, -1, 0) == MAP_FAILED) return errno;
+    if (kernel::map(wish.address, wish.length, wish.prot, kFlags | MAP_FIXED, -1, 0) == MAP_FAILED) return errno;
     *address = wish.address;
   } else {
     // Where 2 MiB of the file may be mapped as one, address and offset agree in their lower bits.
     const uint64_t slack = wish.length >= kernel::kHugePage ? kernel::kHugePage : 0;
-    void* const got = kernel::map(wish.address, wish.length + slack, PROT_NONE, kFlags, -1, 0);
+    void* const got = kernel::map(wish.address, wish.length + slack, wish.prot, kFlags, -1, 0);
     if (got == MAP_FAILED) return errno;
     const uint64_t begin = kernel::to_address(got);
     uint64_t place = begin;

@@ -23,7 +23,7 @@ int Client::map_by_kernel(uint64_t begin, const View& view) {
 int Client::revive_view(uint64_t begin, const View& view) {
   if (!view.file->is_open) return EBADF;
   const uint64_t length = view.end - begin;
-  if (kernel::map(begin, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) ==
+  if (kernel::map(begin, length, view.prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) ==
       MAP_FAILED) {
     return errno;
   }

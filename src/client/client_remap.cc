@@ -18,18 +18,23 @@ int Client::request_remap(uint64_t begin, uint64_t old_end, uint64_t to, uint64_
   return control_.call(request, &reply);
 }
 
-// EEXIST: there is no room behind it.
+// Only what is new is asked for, so that other threads may go on using what is there. EEXIST: it cannot grow in its place.
 int Client::grow(uint64_t begin, uint64_t old_end, uint64_t new_end) {
   if (!in_span(begin, new_end - begin)) return EEXIST;
-  if (kernel::map(old_end, new_end - old_end, PROT_NONE,
+  uint64_t first = 0;
+  View tail = *views_.find(begin, &first);
+  tail.end = new_end;
+  tail.file_offset += old_end - begin;
+  if (kernel::map(old_end, new_end - old_end, tail.prot,
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0) == MAP_FAILED) {
     return errno;
   }
   int error = adopt(old_end, new_end - old_end);
-  if (error == 0) error = request_remap(begin, old_end, begin, new_end);
+  if (error == 0) error = request_map(old_end, tail, false);
   if (error != 0) {
     kernel::unmap(old_end, new_end - old_end);
-    return error;
+    // No longer DAX: what is mapped may move still.
+    return error == EOPNOTSUPP ? EEXIST : error;
   }
   views_.set_end(begin, old_end, new_end);
   return 0;
@@ -40,6 +45,7 @@ int Client::move(uint64_t begin, uint64_t old_end, uint64_t new_length, uint64_t
   View view = *views_.find(begin, &first);
   MapWish wish;
   wish.length = new_length;
+  wish.prot = view.prot;
   wish.file_offset = view.file_offset;
   uint64_t to = 0;
   if (const int error = find_place(wish, &to); error != 0) return error;

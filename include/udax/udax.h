@@ -57,7 +57,7 @@ void* udax_map(void* addr, size_t length, int prot, int flags, int fd, off_t off
 /* As munmap(2), of what lies in [addr, addr + length). EINVAL: not within what this library hands out. */
 int udax_unmap(void* addr, size_t length);
 
-/* As mremap(2): flags 0 or MREMAP_MAYMOVE. EFAULT: not one mapping throughout. */
+/* As mremap(2): flags 0 or MREMAP_MAYMOVE. EINVAL: not one mapping throughout. */
 void* udax_remap(void* addr, size_t old_length, size_t new_length, int flags);
 
 /* As msync(2): when it returns, what was stored to the range before is durable. MS_ASYNC, MS_INVALIDATE: nothing to do.

@@ -7,7 +7,9 @@
 // Invariants
 // - A view that a mapper holds is either of zeroes (its entry is kZero, or gone) or of the device block that the entry
 //   names; the entry is inserted before the view and goes after it.
-// - A writable view's entry is DIRTY from before the view is made until a writeback has write-protected it.
+// - A writable view that is not tracked: its entry is DIRTY from before the view is made until a writeback has write-protected it.
+// - A tracked one: what was stored to through it since a writeback last asked is told by its mapper when asked; or, once the view
+//   has gone otherwise than with its entry, the entry is DIRTY, or the mapper tells. The address space counts who may track.
 // - No view of a block is left, in any mapper, when the block is freed, moved or made unwritten.
 // - A block that a fault has allocated is zeroed, and the zeroes are durable, before an extent points at it.
 //
@@ -36,6 +38,9 @@ enum class Access : uint8_t {
   kRead,
   kWrite,
   kCopy,  // a store to a private mapping: the page is copied
+  // By a mapper that tracks stores (mapping::Mapper::collect):
+  kReadTracked,   // data is mapped writable, where the file may be stored to
+  kWriteTracked,  // the entry is not marked
 };
 
 /// What a fault gives its mapper to map, or to copy.
@@ -78,6 +83,14 @@ class Dax {
   /// flushes what is dirty, and waits for others who are at it. kIo: some of it may not be.
   [[nodiscard]] Status writeback(inode::Inode& inode, FileBlock from, FileBlock to);
 
+  /// [from, to) was stored to through tracked views that have gone: what is data there is DIRTY from now on. REQUIRES: no lock of the
+  /// inode but rwsem, invalidate_lock.
+  void note_stored(inode::Inode& inode, FileBlock from, FileBlock to);
+
+  /// Takes every view of the file back, then makes durable what was stored: after it no store comes until a fault makes a view.
+  /// REQUIRES: invalidate_lock exclusive. Errors: as writeback().
+  [[nodiscard]] Status stop_stores(inode::Inode& inode);
+
   /// Takes every view of [from, to) back, and forgets its entries, dirty or not. REQUIRES: invalidate_lock exclusive.
   /// kNoMemory: the views are gone, but some 2 MiB entry that is partly in the range is not; nothing may be removed.
   [[nodiscard]] Status drop(inode::Inode& inode, FileBlock from, FileBlock to);
@@ -97,6 +110,11 @@ class Dax {
  private:
   struct Resolver;  // fault.cc
   [[nodiscard]] Status flush_entry(inode::Inode& inode, mapping::EntryTree::Locked& entry);
+  enum class Views : uint8_t { kStay, kGo };
+  [[nodiscard]] Status write_back(inode::Inode& inode, FileBlock from, FileBlock to, Views views);
+  void withdraw(inode::Inode& inode, FileBlock from, FileBlock to);
+  [[nodiscard]] bool flush_collected(inode::Inode& inode, FileBlock from, FileBlock to);
+  void touch_stored(inode::Inode& inode);
 
   inode::InodeTable& table_;
   journal::MetaStore& meta_;

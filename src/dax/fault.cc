@@ -36,8 +36,11 @@ struct Dax::Resolver {
   mapping::AddressSpace& space;
   const FileBlock at;
   const Access access;
+  const bool may_store;  // to the file, at all
   const uint32_t order_max;
   const Install& install;
+
+  [[nodiscard]] bool is_store() const { return access == Access::kWrite || access == Access::kWriteTracked; }
 
   enum class Step : uint8_t { kDone, kBeyondEnd, kAgain, kCopiesOut };
 
@@ -174,7 +177,7 @@ struct Dax::Resolver {
 
   [[nodiscard]] Result<Step> resolve(EntryTree::Locked& entry) const {
     if (has_copies(entry.start(), entry.end())) return Step::kCopiesOut;
-    return access == Access::kRead ? read(entry) : write(entry);
+    return is_store() ? write(entry) : read(entry);
   }
 
   [[nodiscard]] Result<Step> read(EntryTree::Locked& entry) const {
@@ -184,7 +187,8 @@ struct Dax::Resolver {
     }
     UDAX_SYNC_POINT("dax.fault.read.resolved");
     count(entry.entry().kind == Entry::Kind::kData ? dax.counters_.read_data : dax.counters_.read_zero);
-    UDAX_CHECK(map_view(entry, false));
+    const bool is_data = entry.entry().kind == Entry::Kind::kData;
+    UDAX_CHECK(map_view(entry, is_data && access == Access::kReadTracked && may_store));
     return Step::kDone;
   }
 
@@ -225,9 +229,11 @@ struct Dax::Resolver {
     dax.mappers_.invalidate(inode.ino(), mapping::bytes_of(entry.start(), entry.start() + entry.count()));
   }
 
-  /// DIRTY first: a store may follow as soon as the view is there, and a writeback must find it.
+  /// DIRTY first: a store may follow as soon as the view is there, and a writeback must find it. Of a view that is tracked the
+  /// mapper tells.
   [[nodiscard]] Result<Step> map_writable(EntryTree::Locked& entry) const {
-    if (!UDAX_KNOB("dax.fault.skip_dirty")) entry.set_mark(mapping::Mark::kDirty);
+    const bool is_tracked = access == Access::kWriteTracked;
+    if (!is_tracked && !UDAX_KNOB("dax.fault.skip_dirty")) entry.set_mark(mapping::Mark::kDirty);
     UDAX_CHECK(map_view(entry, true));
     return Step::kDone;
   }
@@ -268,15 +274,17 @@ Result<FaultResult> Dax::fault(inode::Inode& inode, FileBlock at, Access access,
                                const Install& install) {
   const auto resolve = [&]() -> Result<FaultResult> {
     if (!inode.is_reg()) return Error::kInvalid;
-    if (access == Access::kWrite && read_only_) return Error::kReadOnly;
+    const bool is_store = access == Access::kWrite || access == Access::kWriteTracked;
+    if (is_store && read_only_) return Error::kReadOnly;
     UDAX_TRY(mapping::AddressSpace* const space, inode.make_space());
     UDAX_SYNC_POINT("dax.fault.begin");
     const FaultLock guard(inode.invalidate_lock);
     UDAX_SYNC_POINT("dax.fault.locked");
     // Under the lock: who makes a file immutable write-protects its views first, with faults kept out.
     const bool is_immutable = (inode.snapshot().flags & format::kFlagImmutable) != 0;
-    if (access == Access::kWrite && is_immutable) return Error::kPermission;
-    const Resolver resolver{*this, inode, *space, at, access, order_max, install};
+    if (is_store && is_immutable) return Error::kPermission;
+    const bool may_store = !read_only_ && !is_immutable;
+    const Resolver resolver{*this, inode, *space, at, access, may_store, order_max, install};
     for (uint32_t order_limit = order_max;; order_limit = kPageOrder) {
       if (at >= resolver.end()) return FaultResult::kBeyondEnd;
       UDAX_SYNC_POINT("dax.fault.within");

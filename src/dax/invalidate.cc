@@ -47,6 +47,9 @@ void Dax::revoke(inode::Inode& inode, FileBlock from, FileBlock to) {
     auto entry = space->entries.grab_next(at, to);
     if (!entry) return;
     at = entry->end();
+    // Whether a view that is tracked was stored to is not asked for: it counts as if.
+    const bool is_data = entry->entry().kind == Entry::Kind::kData;
+    if (is_data && space->trackers.load() != 0) entry->set_mark(mapping::Mark::kDirty);
     mappers_.invalidate(inode.ino(), mapping::bytes_of(entry->start(), entry->end()));
     if (!entry->marked(mapping::Mark::kDirty)) entry->erase();
   }

@@ -2,6 +2,7 @@
 //
 // Writeback: what fsync does. Costs what is dirty, not what the file has.
 //
+//   collect  mappers that track stores tell which pages were stored to; these are flushed, and stay mapped writable
 //   tag      every DIRTY entry of the range becomes TOWRITE, at once: what is dirtied later is not chased
 //   each     lock the entry; is it still there, and TOWRITE? (a truncation may have removed it, another fsync done it);
 //            clear TOWRITE; write-protect its views in every mapper; flush its lines; clear DIRTY; unlock
@@ -15,10 +16,14 @@
 //
 // Locks: an entry's lock at a time, with the mappers called under it; none of the inode's. Truncation removes an entry
 // only with its lock held, so a flush is over before its blocks are freed.
+#include <algorithm>
 #include <new>
+#include <vector>
 
+#include "base/log.h"
 #include "base/sync_point.h"
 #include "dax/dax.h"
+#include "inode/times.h"
 
 namespace udax::dax {
 
@@ -48,15 +53,79 @@ Status Dax::flush_entry(inode::Inode& inode, EntryTree::Locked& entry) {
   return {};
 }
 
-Status Dax::writeback(inode::Inode& inode, FileBlock from, FileBlock to) try {
+// Throws std::bad_alloc.
+bool Dax::flush_collected(inode::Inode& inode, FileBlock from, FileBlock to) {
+  std::vector<mapping::ByteRange> stored;
+  if (!UDAX_KNOB("dax.writeback.skip_collect")) mappers_.collect(inode.ino(), mapping::bytes_of(from, to), stored);
+  UDAX_SYNC_POINT("dax.writeback.collected");
+  for (const mapping::ByteRange& range : stored) {
+    const FileBlock end(blocks_for(range.end));
+    for (FileBlock at(range.start >> kBlockShift); at < end;) {
+      auto entry = inode.space()->entries.grab_next(at, end);
+      if (!entry) break;
+      const FileBlock first = std::max(at, entry->start());
+      at = entry->end();
+      // Gone with its bytes, if a truncation or a punch was faster.
+      if (entry->entry().kind != Entry::Kind::kData) continue;
+      const uint64_t size = (std::min(at, end) - first) * kBlockSize;
+      medium_.flush(offset_of(entry->entry().device + (first - entry->start())), size);
+      count(counters_.bytes_flushed, size);
+    }
+  }
+  if (!stored.empty()) touch_stored(inode);
+  return !stored.empty();
+}
+
+// mtime and ctime of stores that made no fault. One that cannot be noted is not worth failing an fsync for.
+void Dax::touch_stored(inode::Inode& inode) {
+  const format::TimeStamp t = inode::now();
+  if (inode::is_touched(inode.snapshot(), t)) return;
+  inode::Change change(table_);
+  const auto image = change.edit(inode);
+  if (!image) return;
+  inode::touch_modified(**image, t);
+  if (const Status done = change.commit(); !done) {
+    log::warning("mtime of inode {}: {}", inode.ino().value, to_string(done.error()));
+  }
+}
+
+void Dax::note_stored(inode::Inode& inode, FileBlock from, FileBlock to) {
+  mapping::AddressSpace* const space = inode.space();
+  if (space == nullptr) return;
+  for (FileBlock at = from; at < to;) {
+    auto entry = space->entries.grab_next(at, to);
+    if (!entry) return;
+    at = entry->end();
+    if (entry->entry().kind == Entry::Kind::kData) entry->set_mark(Mark::kDirty);
+  }
+}
+
+Status Dax::writeback(inode::Inode& inode, FileBlock from, FileBlock to) {
+  return write_back(inode, from, to, Views::kStay);
+}
+
+Status Dax::stop_stores(inode::Inode& inode) {
+  return write_back(inode, FileBlock(0), FileBlock(mapping::kFileBlockEnd), Views::kGo);
+}
+
+// Between the two steps neither a mapper nor a mark tells of what was stored; who comes then waits for the pass.
+void Dax::withdraw(inode::Inode& inode, FileBlock from, FileBlock to) {
+  mappers_.invalidate(inode.ino(), mapping::bytes_of(from, to));
+  if (inode.space()->trackers.load() != 0) note_stored(inode, from, to);
+}
+
+Status Dax::write_back(inode::Inode& inode, FileBlock from, FileBlock to, Views views) try {
   mapping::AddressSpace* const space = inode.space();
   if (space == nullptr || from >= to) return {};
   EntryTree& entries = space->entries;
   mapping::WritebackGate::Pass pass(space->writeback);
+  if (views == Views::kGo) withdraw(inode, from, to);
+  // What is told is flushed before this ends, or the call fails; so the pass covers it as it does cleared marks.
+  const bool was_told = space->trackers.load() != 0 && flush_collected(inode, from, to);
   const bool found = entries.tag(from, to, Mark::kDirty, Mark::kToWrite) != 0;
   UDAX_SYNC_POINT("dax.writeback.tagged");
   Status drained;
-  if (found) {
+  if (found || was_told) {
     count(counters_.writebacks);
     for (FileBlock at = from; at < to;) {
       auto entry = entries.grab_next_marked(at, to, Mark::kToWrite);

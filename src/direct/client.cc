@@ -136,6 +136,7 @@ Status Client::hello(const Request& request) {
   out.value[kWelcomeReservationMax] = kReservationMax;
   out.value[kWelcomeVersion] = kProtocolVersion;
   if (shared_.fs.read_only()) out.value[kWelcomeFlags] |= kWelcomeReadOnly;
+  if (shared_.can_track) out.value[kWelcomeFlags] |= kWelcomeTracks;
   if (shared_.uffd_device >= 0) out.value[kWelcomeFlags] |= kWelcomeHasUffdDevice;
   const std::array<int, 3> descriptors{stream.theirs.get(), life.theirs.get(), shared_.uffd_device};
   return reply(request, out, std::span(descriptors).first(shared_.uffd_device >= 0 ? 3 : 2));
@@ -159,6 +160,7 @@ Status Client::set_up(const Request& request, std::vector<OwnedFd> descriptors) 
   UDAX_TRY(FaultDescriptor faults, FaultDescriptor::take(std::move(descriptors[0])));
   if (!is_of_proc(descriptors[1].get())) return Error::kInvalid;
   pagemap_ = std::move(descriptors[1]);
+  is_tracking_ = has_tracking && shared_.can_track;
   faults_ = std::make_unique<FaultQueue>(std::move(faults), kick_.get());
   stream_ = std::make_unique<OpStream>(std::move(stream_for_setup_), *faults_);
   UDAX_CHECK(start_worker());
@@ -222,9 +224,11 @@ void Client::take_down() noexcept {
   RegionTable::Handles files;
   {
     const LockGuard guard(mutex_);
-    shared_.counters.regions.fetch_sub(regions_.size());
+    (void)drop_views({0, size_});
     regions_.clear(files);
+    count_regions();
   }
+  settle_dropped();
   files.clear();
   handles_.clear();
   (void)::shutdown(control_.get(), SHUT_RDWR);

@@ -38,9 +38,30 @@
 
 namespace udax::direct {
 
-using FileRef = std::shared_ptr<fs::OpenFile>;
-using Region = BasicRegion<fs::OpenFile>;
-using RegionTable = BasicRegionTable<fs::OpenFile>;
+/// A file that a client has open. While there is one that may be stored to through tracked views, the file counts as one that may be
+/// dirty.
+class MappedFile {
+ public:
+  /// kNoMemory.
+  [[nodiscard]] static Result<std::shared_ptr<MappedFile>> take(fs::OpenFilePtr file, bool is_tracked);
+  ~MappedFile() {
+    if (space_ != nullptr) space_->trackers.fetch_sub(1);
+  }
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+  [[nodiscard]] fs::OpenFile& open() const { return *file_; }
+  [[nodiscard]] inode::Inode& inode() const { return file_->inode(); }
+  [[nodiscard]] Ino ino() const { return file_->ino(); }
+
+ private:
+  explicit MappedFile(fs::OpenFilePtr file) : file_(std::move(file)) {}
+  const fs::OpenFilePtr file_;
+  mapping::AddressSpace* space_ = nullptr;  // counts this; the open file keeps it
+};
+
+using FileRef = std::shared_ptr<MappedFile>;
+using Region = BasicRegion<MappedFile>;
+using RegionTable = BasicRegionTable<MappedFile>;
 
 /// Who a client is, by the kernel's word.
 struct Peer {
@@ -56,6 +77,7 @@ struct Shared {
   Counters& counters;
   const int uffd_device;        // /dev/userfaultfd; -1: there is none
   const uint64_t mappings_max;  // of the kernel's, for a client
+  const bool can_track;         // the kernel tells of stores to the pool's pages (page_scan.h)
 };
 
 class Client {
@@ -79,6 +101,9 @@ class Client {
   [[nodiscard]] uint64_t begin_revoke(Ino ino, mapping::ByteRange range, Revoke which);
   /// Returns when the client has done it, or its memory is gone; false: it has been killed, and is not gone yet.
   [[nodiscard]] bool finish_revoke(uint64_t sequence, OpStream::Clock::time_point deadline);
+
+  /// Its part of Server::collect().
+  void collect(Ino ino, mapping::ByteRange range, std::vector<mapping::ByteRange>& stored);
 
   /// Its memory, if it ever gave any, exists no more.
   [[nodiscard]] bool is_gone() const;
@@ -112,6 +137,7 @@ class Client {
   [[nodiscard]] Status advise(const Request& request, Reply& out);
   [[nodiscard]] Status query(Span span, Reply& out);
   [[nodiscard]] Result<uint64_t> map_ahead(Span span);
+  void count_regions() UDAX_REQUIRES(mutex_);
   [[nodiscard]] Result<Span> span_of(uint64_t offset, uint64_t length) const;
 
   // client_faults.cc
@@ -138,6 +164,12 @@ class Client {
   void wake_in_order(uint64_t at) UDAX_REQUIRES(mutex_);
   [[nodiscard]] bool await(uint64_t sequence);
 
+  // client_tracking.cc
+  [[nodiscard]] Span drop_views(Span span) UDAX_REQUIRES(mutex_);
+  void settle_dropped();
+  [[nodiscard]] bool may_have_stores(Ino ino, mapping::ByteRange range) UDAX_REQUIRES(mutex_);
+  void scan(const Region& region, Span span, std::vector<mapping::ByteRange>& stored) UDAX_REQUIRES(mutex_);
+
   Shared& shared_;
   const OwnedFd control_;
   const Peer peer_;
@@ -149,6 +181,7 @@ class Client {
   uint64_t staging_ = 0;
   uint64_t size_ = 0;
   OwnedFd pagemap_;
+  bool is_tracking_ = false;
   std::unique_ptr<FaultQueue> faults_;
   std::unique_ptr<OpStream> stream_;
   std::atomic<bool> is_set_up_{false};
@@ -159,8 +192,17 @@ class Client {
 
   Mutex mutex_;
   RegionTable regions_ UDAX_GUARDED_BY(mutex_);
+  uint64_t counted_regions_ UDAX_GUARDED_BY(mutex_) = 0;  // as the counter has them
   ViewTable views_ UDAX_GUARDED_BY(mutex_);
   uint64_t trim_from_ UDAX_GUARDED_BY(mutex_) = 0;
+  /// Tracked views that were given up, and of which nobody has been told yet.
+  struct Dropped {
+    FileRef file;
+    mapping::ByteRange range;
+  };
+  std::vector<Dropped> dropped_ UDAX_GUARDED_BY(mutex_);
+  // Memory was short, and something is not in dropped_: everything counts as stored to from then on.
+  bool lost_track_ UDAX_GUARDED_BY(mutex_) = false;
   std::unordered_map<uint32_t, FileRef> handles_;  // the control thread's alone
   uint32_t last_handle_ = 0;
   struct Bus {

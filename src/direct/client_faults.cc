@@ -100,6 +100,10 @@ Result<dax::FaultResult> Client::resolve(const Fault& fault) {
   };
   const dax::Install put = [&](const dax::View& view) { return place(fault, view); };
   bool is_store = fault.is_write;
+  if (is_tracking_) {
+    const dax::Access load = may_write ? dax::Access::kReadTracked : dax::Access::kRead;
+    return run(is_store ? dax::Access::kWriteTracked : load, put);
+  }
   if (!is_store) {
     const dax::Install look = [&](const dax::View& view) -> Status {
       if (view.is_zero() || !may_write) return place(fault, view);
@@ -243,7 +247,7 @@ std::optional<Client::Fault> Client::look_ahead(uint64_t at, uint64_t end) {
       fault = fault_at(*region, at, (region->prot & kProtWrite) != 0);
     }
     const uint64_t offset = fault.block.value << kBlockShift;
-    const auto data = shared_.fs.seek(*fault.file, offset, true);
+    const auto data = shared_.fs.seek(fault.file->open(), offset, true);
     at = data ? std::min(region_end, at + (*data - offset)) : region_end;
     if (!data || at == region_end) continue;
     fault.at = at;
@@ -269,7 +273,8 @@ Result<uint64_t> Client::map_ahead(Span span) {
       bytes += at - fault->at;
       return place(*fault, view);
     };
-    const dax::Access access = fault->is_write ? dax::Access::kWrite : dax::Access::kRead;
+    const dax::Access untold = fault->is_write ? dax::Access::kWrite : dax::Access::kRead;
+    const dax::Access access = is_tracking_ && fault->is_write ? dax::Access::kReadTracked : untold;
     (void)shared_.fs.fault(fault->file->inode(), fault->block, access, mapping::kHugeOrder, put);
   }
   const LockGuard guard(mutex_);
@@ -280,23 +285,30 @@ Result<uint64_t> Client::map_ahead(Span span) {
 // A process has a limit of mappings; at it, its own malloc would fail. So some views go before there are too many: a
 // part of the reservation after the other, in turns.
 void Client::trim_mappings() {
-  const LockGuard guard(mutex_);
-  bool has_sent = false;
-  while (views_.mappings() + regions_.size() > shared_.mappings_max) {
-    auto it = views_.from(trim_from_);
-    if (it == views_.all().end()) it = views_.all().begin();
-    const Region* const region = regions_.find(it->first);
-    UDAX_ASSERT(region != nullptr);
-    Span span{it->first, it->first};
-    constexpr int kAtOnce = 64;
-    for (int i = 0; i < kAtOnce && it != views_.all().end() && it->first < region->end; ++i, ++it) {
-      span.end = std::min(it->second.end, region->end);
+  uint64_t sequence = 0;
+  {
+    const LockGuard guard(mutex_);
+    while (views_.mappings() + regions_.size() > shared_.mappings_max && views_.mappings() > 0) {
+      auto it = views_.from(trim_from_);
+      if (it == views_.all().end()) it = views_.all().begin();
+      const Region* const region = regions_.find(it->first);
+      UDAX_ASSERT(region != nullptr);
+      Span span{it->first, it->first};
+      constexpr int kAtOnce = 64;
+      for (int i = 0; i < kAtOnce && it != views_.all().end() && it->first < region->end; ++i, ++it) {
+        span.end = std::min(it->second.end, region->end);
+      }
+      trim_from_ = span.end;
+      hole(drop_views(span), region->prot);
+      sequence = stream_->last();
     }
-    trim_from_ = span.end;
-    hole(views_.erase(span), region->prot);
-    has_sent = true;
+    if (sequence != 0) {
+      Op barrier;
+      barrier.type = static_cast<uint16_t>(OpType::kSync);
+      sequence = send_acknowledged(barrier);
+    }
   }
-  if (has_sent) flush();
+  if (sequence != 0 && await(sequence)) settle_dropped();
 }
 
 }  // namespace udax::direct

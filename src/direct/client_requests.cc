@@ -95,14 +95,15 @@ Status Client::open_file(const Request& request, Reply& out) {
   UDAX_TRY(const Leave leave, shared_.cookies.redeem(cookie, peer_.uid, monotonic_ns()));
   constexpr uint32_t kOnce = O_CREAT | O_EXCL | O_TRUNC;
   UDAX_TRY(fs::OpenFilePtr opened, shared_.fs.open(leave.ino, leave.open_flags & ~kOnce, false));
-  FileRef file(std::move(opened));
-  if (!file->inode().is_reg()) return Error::kInvalid;
-  if (file->inode().snapshot().generation != leave.generation) return Error::kStale;
-  if (!file->dax()) return Error::kNotSupported;
+  if (!opened->inode().is_reg()) return Error::kInvalid;
+  if (opened->inode().snapshot().generation != leave.generation) return Error::kStale;
+  if (!opened->dax()) return Error::kNotSupported;
+  const bool may_store = is_writable(*opened);
+  UDAX_TRY(FileRef file, MappedFile::take(std::move(opened), is_tracking_ && may_store));
   const uint32_t handle = ++last_handle_;
-  handles_.emplace(handle, file);
   out.value[0] = handle;
-  out.value[1] = (is_readable(*file) ? kOpenReadable : 0) | (is_writable(*file) ? kOpenWritable : 0);
+  out.value[1] = (is_readable(file->open()) ? kOpenReadable : 0) | (may_store ? kOpenWritable : 0);
+  handles_.emplace(handle, std::move(file));
   return {};
 }
 
@@ -119,7 +120,7 @@ Status Client::map(const Request& request, Reply& out) {
   if (request.file_offset > format::kFileSizeMax || span.length() > format::kFileSizeMax - request.file_offset) {
     return Error::kOverflow;
   }
-  UDAX_CHECK(check_access(*file, request.prot));
+  UDAX_CHECK(check_access(file->open(), request.prot));
   if ((request.flags & kMapSync) != 0 && shared_.fs.medium().granularity() == media::Granularity::kPage) {
     return Error::kNotSupported;
   }
@@ -138,23 +139,26 @@ Status Client::map(const Request& request, Reply& out) {
 Status Client::add_region(Region region, bool populate, Reply& out) {
   const Span span{region.start, region.end};
   const uint32_t prot = region.prot;
+  uint64_t sequence = 0;
   {
     const LockGuard guard(mutex_);
     if (regions_.size() >= kRegionsMax) return Error::kNoMemory;
     UDAX_CHECK(regions_.add(std::move(region)));
-    count(shared_.counters.regions);
+    count_regions();
     Op op;
     op.type = static_cast<uint16_t>(OpType::kProt);
     op.prot = prot;
     op.offset = span.start;
     op.length = span.length();
-    (void)send(op);
-    flush();
+    sequence = send_acknowledged(op);
   }
-  // A page that is mapped writable counts as stored to: only who asks for it gets that of all pages.
-  if (prot != kProtRead && !populate) return {};
-  UDAX_TRY(out.value[0], map_ahead(span));
-  return {};
+  // Without tracking, a page that is mapped writable counts as stored to: only who asks for it gets that of all pages.
+  const bool is_ahead = prot == kProtRead || (prot != kProtNone && (is_tracking_ || populate));
+  if (is_ahead) {
+    UDAX_TRY(out.value[0], map_ahead(span));
+  }
+  // What follows may be touched when the reply is there.
+  return await(sequence) ? Status() : Status(Error::kIo);
 }
 
 Status Client::unmap(Span span) {
@@ -164,11 +168,9 @@ Status Client::unmap(Span span) {
     const LockGuard guard(mutex_);
     if (!regions_.overlaps(span)) return {};
     regions_.cut(span);
-    const size_t before = regions_.size();
+    (void)drop_views(span);
     regions_.remove(span, files);
-    shared_.counters.regions.fetch_sub(files.size());
-    UDAX_ASSERT(before - files.size() == regions_.size());
-    (void)views_.erase(span);
+    count_regions();
     Op op;
     op.type = static_cast<uint16_t>(OpType::kUnmap);
     op.prot = kProtNone;
@@ -177,7 +179,14 @@ Status Client::unmap(Span span) {
     sequence = send_acknowledged(op);
   }
   // The files stay open until nothing of them is mapped.
-  return await(sequence) ? Status() : Status(Error::kIo);
+  if (!await(sequence)) return Error::kIo;
+  settle_dropped();
+  return {};
+}
+
+void Client::count_regions() {
+  shared_.counters.regions.fetch_add(regions_.size() - counted_regions_);
+  counted_regions_ = regions_.size();
 }
 
 Status Client::remap(const Request& request, Reply& out) {
@@ -212,13 +221,15 @@ Status Client::protect(const Request& request) {
     if (!regions_.covers(span)) return Error::kNoMemory;
     Status access;
     regions_.for_each(span, [&](Region& region) {
-      if (const Status allowed = check_access(*region.handle, request.prot); !allowed) access = allowed;
+      if (const Status allowed = check_access(region.handle->open(), request.prot); !allowed) access = allowed;
     });
     UDAX_CHECK(access);
     regions_.cut(span);
     regions_.for_each(span, [&](Region& region) { region.prot = request.prot; });
     // Pages that become writable must fault first, to be known as such.
-    if (const Span gone = views_.erase(span); !gone.empty()) hole(gone, request.prot);
+    if (const Span gone = drop_views(span); !gone.empty()) hole(gone, request.prot);
+    regions_.join(span);
+    count_regions();
     Op op;
     op.type = static_cast<uint16_t>(OpType::kProt);
     op.prot = request.prot;
@@ -226,7 +237,9 @@ Status Client::protect(const Request& request) {
     op.length = span.length();
     sequence = send_acknowledged(op);
   }
-  return await(sequence) ? Status() : Status(Error::kIo);
+  if (!await(sequence)) return Error::kIo;
+  settle_dropped();
+  return {};
 }
 
 Status Client::sync(Span span) {
@@ -246,7 +259,7 @@ Status Client::sync(Span span) {
   }
   Status all;
   for (const Part& part : parts) {
-    const Status done = shared_.fs.fsync_range(*part.file, part.from, part.to);
+    const Status done = shared_.fs.fsync_range(part.file->open(), part.from, part.to);
     if (!done && all) all = done;
   }
   return all;

@@ -46,6 +46,8 @@ void Client::hole(Span span, uint32_t prot) {
 
 uint64_t Client::begin_revoke(Ino ino, mapping::ByteRange range, Revoke which) {
   if (!is_set_up_.load(std::memory_order_acquire)) return 0;
+  // Whatever is stored to a view that is tracked will be told.
+  if (which == Revoke::kWritable && is_tracking_) return 0;
   const LockGuard guard(mutex_);
   bool has_sent = false;
   regions_.for_each({0, size_}, [&](const Region& region) {

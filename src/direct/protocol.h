@@ -45,7 +45,7 @@
 //                                                                                   where the pool is page-granular; ENOMEM:
 //                                                                                   too many mappings; EOVERFLOW: beyond 2^63
 //   UNMAP     offset, length                 when it is done; nothing mapped: fine
-//   REMAP     offset, length -> new_offset,  as MAP; the old range is unmapped      EFAULT: not one mapping throughout; EEXIST
+//   REMAP     offset, length -> new_offset,  as MAP; the old range is unmapped      EINVAL: not one mapping throughout; EEXIST
 //             new_length                     unless it is (part of) the new one
 //   PROTECT   offset, length, prot           when it is done                        ENOMEM: not mapped throughout; EACCES
 //   SYNC      offset, length                 when what was stored there is durable  ENOMEM: not mapped throughout; EIO
@@ -149,6 +149,7 @@ inline constexpr uint32_t kWelcomeFlags = 4;           // kWelcomeHas...
 inline constexpr uint32_t kWelcomeVersion = 5;         // that both speak from now on
 inline constexpr uint64_t kWelcomeHasUffdDevice =
     1;                                           // third descriptor: /dev/userfaultfd, for USERFAULTFD_IOC_NEW
+inline constexpr uint64_t kWelcomeTracks = 4;    // else a tracking descriptor is taken, and not used
 inline constexpr uint64_t kWelcomeReadOnly = 2;  // the pool's descriptor is read-only
 
 /// Daemon to client, on the control socket.

@@ -20,6 +20,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "direct/page_scan.h"
+#include "format/format.h"
 #include "media/superblock.h"
 
 namespace udax::direct {
@@ -78,7 +80,8 @@ Result<std::unique_ptr<Server>> Server::start(fs::Filesystem& fs, const Policy& 
   std::unique_ptr<Server> server(new Server(fs, policy));
   UDAX_CHECK(server->listen(why));
   server->shared_.reset(
-      new Shared{fs, server->cookies_, server->counters_, server->uffd_device_.get(), mappings_max()});
+      new Shared{fs, server->cookies_, server->counters_, server->uffd_device_.get(), mappings_max(),
+                 !fs.read_only() && can_track(fs.medium().fd(), offset_of(format::kHolderBlock))});
   fs.mappers().add(server.get());
   server->registered_ = true;
   server->acceptor_ = std::thread([raw = server.get()] { raw->accept_all(); });
@@ -251,17 +254,25 @@ void Server::invalidate(Ino ino, mapping::ByteRange range) { revoke(ino, range, 
 
 void Server::write_protect(Ino ino, mapping::ByteRange range) { revoke(ino, range, Client::Revoke::kWritable); }
 
+void Server::collect(Ino ino, mapping::ByteRange range, std::vector<mapping::ByteRange>& stored) {
+  for (size_t i = 0; i < kClientsMax; ++i) {
+    if (const std::shared_ptr<Client> client = client_at(i); client != nullptr)
+      client->collect(ino, range, stored);
+  }
+}
+
+std::shared_ptr<Client> Server::client_at(size_t index) {
+  const LockGuard guard(slots_lock_);
+  return slots_[index].client;
+}
+
 // All are told first, then waited for, so that one that is slow costs its own time only, and all that are, the deadline once.
 void Server::revoke(Ino ino, mapping::ByteRange range, Client::Revoke which) {
   std::array<std::shared_ptr<Client>, kClientsMax> told;
   std::array<uint64_t, kClientsMax> sequences{};
   size_t count_told = 0;
   for (size_t i = 0; i < kClientsMax; ++i) {
-    std::shared_ptr<Client> client;
-    {
-      const LockGuard guard(slots_lock_);
-      client = slots_[i].client;
-    }
+    std::shared_ptr<Client> client = client_at(i);
     if (client == nullptr) continue;
     const uint64_t sequence = client->begin_revoke(ino, range, which);
     if (sequence == 0) continue;

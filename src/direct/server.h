@@ -50,6 +50,7 @@ class Server final : public mapping::Mapper {
 
   void invalidate(Ino ino, mapping::ByteRange range) override;
   void write_protect(Ino ino, mapping::ByteRange range) override;
+  void collect(Ino ino, mapping::ByteRange range, std::vector<mapping::ByteRange>& stored) override;
 
  private:
   struct Slot {
@@ -65,6 +66,7 @@ class Server final : public mapping::Mapper {
   void reap() noexcept;
   void revoke(Ino ino, mapping::ByteRange range, Client::Revoke which);
   void hold_frees();
+  [[nodiscard]] std::shared_ptr<Client> client_at(size_t index);
 
   fs::Filesystem& fs_;
   const Policy policy_;

@@ -128,6 +128,23 @@ class BasicRegionTable {
     cut_at(span.start);
     cut_at(span.end);
   }
+  /// Joins regions around and in [span) that are one mapping. Who has noted the id of one that goes finds it no more.
+  void join(Span span) {
+    auto it = first_behind(span.start == 0 ? 0 : span.start - 1);
+    while (it != regions_.end() && it->second.start <= span.end) {
+      const auto next = std::next(it);
+      if (next == regions_.end()) return;
+      const Region& a = it->second;
+      const Region& b = next->second;
+      if (a.end == b.start && a.handle == b.handle && a.prot == b.prot &&
+          a.file_offset_of(a.end) == b.file_offset) {
+        it->second.end = b.end;
+        regions_.erase(next);
+      } else {
+        it = next;
+      }
+    }
+  }
   /// Removes what is in [span), which cut() was called for. The handles go to `out`, whose room is reserved before: to be let go of
   /// without locks. Throws std::bad_alloc, and has changed nothing then.
   void remove(Span span, Handles& out) {

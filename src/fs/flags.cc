@@ -70,6 +70,7 @@ Status flip(const Ops& ops, inode::Inode& inode, const Wanted& wanted, std::opti
             bool is_untold) {
   const InvalidateLock guard(inode);
   UDAX_SYNC_POINT("fs.flip.locked");
+  UDAX_CHECK(ops.dax().stop_stores(inode));
   UDAX_CHECK(ops.flush_data(inode));
   UDAX_CHECK(ops.dax().drop(inode, FileBlock(0), extent::kFileBlockEnd));
   UDAX_CHECK(store(ops, inode, wanted, project_id));
@@ -83,6 +84,7 @@ Status flip(const Ops& ops, inode::Inode& inode, const Wanted& wanted, std::opti
 Status make_immutable(const Ops& ops, inode::Inode& inode, const Wanted& wanted,
                       std::optional<uint32_t> project_id) {
   const InvalidateLock guard(inode);
+  UDAX_CHECK(ops.dax().stop_stores(inode));
   UDAX_CHECK(ops.flush_data(inode));
   return store(ops, inode, wanted, project_id);
 }

@@ -107,7 +107,7 @@ class Inode {
   /// Bytes stored that only a flush makes durable.
   [[nodiscard]] bool has_dirty_data() const {
     const mapping::AddressSpace* const s = space();
-    return s != nullptr && s->entries.dirty_blocks() != 0;
+    return s != nullptr && (s->entries.dirty_blocks() != 0 || s->trackers.load() != 0);
   }
 
  private:

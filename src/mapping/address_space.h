@@ -4,6 +4,9 @@
 // others hold copies. Made when a file is first mapped, or first has something to flush.
 #pragma once
 
+#include <atomic>
+#include <cstdint>
+
 #include "mapping/entry_tree.h"
 #include "mapping/page_copies.h"
 #include "mapping/writeback_gate.h"
@@ -14,6 +17,8 @@ struct AddressSpace {
   EntryTree entries;
   PageCopies copies;  // guarded by the inode's rwsem
   WritebackGate writeback;
+  // Who may have tracked views: what was stored through them is not in the marks, and has to be asked for.
+  std::atomic<uint32_t> trackers{0};
 };
 
 }  // namespace udax::mapping

@@ -37,6 +37,11 @@ void MapperRegistry::write_protect(Ino ino, ByteRange range) {
   for (Mapper* mapper : mappers_) mapper->write_protect(ino, range);
 }
 
+void MapperRegistry::collect(Ino ino, ByteRange range, std::vector<ByteRange>& stored) {
+  const SharedLockGuard guard(mappers_lock_);
+  for (Mapper* mapper : mappers_) mapper->collect(ino, range, stored);
+}
+
 void MapperRegistry::drop_copies(Ino ino, ByteRange range) {
   const SharedLockGuard guard(holders_lock_);
   for (CopyHolder* holder : holders_) holder->drop_copies(ino, range);

@@ -9,6 +9,10 @@
 //   CopyHolder   holds *copies*: the kernel's page cache behind a FUSE mount. Before it drops a copy that was
 //                stored to it writes it back, through the filesystem.
 //
+// What is stored to through a view is learned in one of two ways. A mapper that cannot tell has its writable views counted
+// as stored to, from before they are made until write_protect(). One that *tracks* says so when it faults (dax::Access), keeps its
+// views writable, and tells in collect() which pages were stored to.
+//
 // Blocks are freed, moved or made unwritten only after every mapper has let go of the range.
 //
 // Locks: a Mapper is called with locks of the inode held (invalidate_lock, an entry's lock) and must take none of the
@@ -42,7 +46,16 @@ class Mapper {
   /// Drops every view of the range. On return no thread can load or store through one.
   virtual void invalidate(Ino ino, ByteRange range) = 0;
   /// Makes every view of the range read-only; the next store faults. On return no store through an old view is left.
+  /// Views that are tracked stay.
   virtual void write_protect(Ino ino, ByteRange range) = 0;
+  /// Adds to `stored` what of the range has been stored to through tracked views since they were made, or since it was last told;
+  /// too much does no harm. What it gives up of its own accord it tells here, or to Dax::note_stored(); what invalidate() takes is
+  /// its caller's to care for. Stores that come after are told the next time. Throws std::bad_alloc: all of it is told again.
+  virtual void collect(Ino ino, ByteRange range, std::vector<ByteRange>& stored) {
+    static_cast<void>(ino);
+    static_cast<void>(range);
+    static_cast<void>(stored);
+  }
 };
 
 class CopyHolder {
@@ -63,6 +76,7 @@ class MapperRegistry {
 
   void invalidate(Ino ino, ByteRange range);
   void write_protect(Ino ino, ByteRange range);
+  void collect(Ino ino, ByteRange range, std::vector<ByteRange>& stored);
   void drop_copies(Ino ino, ByteRange range);
   /// Whether somebody may hold views.
   [[nodiscard]] bool has_mappers() const { return mapper_count_.load() > 0; }

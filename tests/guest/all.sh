@@ -7,8 +7,8 @@
 #   --short: devdax-2M and ext4-dax, and of each what takes seconds
 #
 # Status 77, after a line that says why: there can be no guest here. Guests run on emulated processors, twenty times slower than
-# this machine: the rounds are few. UDAX_GUEST_SCRIPTS="a b" runs these integration scripts instead, UDAX_GUEST_CUTS=N so many
-# power cuts of each kind.
+# this machine: the rounds are few. UDAX_GUEST_SCRIPTS="a b" and UDAX_GUEST_USER_SCRIPTS="c" run these integration scripts instead, as
+# root and as an ordinary user; UDAX_GUEST_CUTS=N makes so many power cuts of each kind.
 set -euo pipefail
 : "${UDAX_BIN:?is the folder of the programs}"
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -37,7 +37,10 @@ else
   as_user=(kill9 dax_flag udax_fsx)
   cuts=3
 fi
-if [[ -n ${UDAX_GUEST_SCRIPTS:-} ]]; then read -r -a as_root <<<"$UDAX_GUEST_SCRIPTS" && as_user=(); fi
+if [[ -n ${UDAX_GUEST_SCRIPTS:-} ]]; then
+  read -r -a as_root <<<"$UDAX_GUEST_SCRIPTS"
+  read -r -a as_user <<<"${UDAX_GUEST_USER_SCRIPTS:-}"
+fi
 cuts=${UDAX_GUEST_CUTS:-$cuts}
 
 # What the scripts take from their environment: few rounds.

@@ -12,7 +12,6 @@
 #     -p adr|eadr      what a power cut spares: what is flushed, or the CPU's caches as well (adr)
 #     -w FOLDER        of this machine, writable in the guest
 #     -c FILE:MS       a power cut: MS milliseconds after FILE has come up (in FOLDER, say), QEMU is killed; status 137
-#     -q PREFIX        QEMU's monitor on the FIFOs PREFIX.in and PREFIX.out, which are there already
 #     -m MIB           memory (1024)
 #     -t SECONDS       then the machine is ended, with status 124 (600)
 #
@@ -26,7 +25,7 @@ PATH=$PATH:/usr/sbin:/sbin
 source "$guest_here/fetch.sh"
 
 usage() {
-  sed -n '8,19s/^#   \{0,2\}//p' "$0" >&2
+  sed -n '8,18s/^#   \{0,2\}//p' "$0" >&2
   exit 2
 }
 skip() {
@@ -40,10 +39,9 @@ size_mib=768
 machine=nvdimm-persistence=mem-ctrl
 share=''
 cut=''
-monitor=''
 memory_mib=1024
 limit_s=600
-while getopts d:s:p:w:c:q:m:t: option; do
+while getopts d:s:p:w:c:m:t: option; do
   case $option in
     d)
       case ${OPTARG%%:*} in
@@ -63,7 +61,6 @@ while getopts d:s:p:w:c:q:m:t: option; do
       ;;
     w) share=$(realpath "$OPTARG") ;;
     c) cut=$OPTARG ;;
-    q) monitor=$OPTARG ;;
     m) memory_mib=$OPTARG ;;
     t) limit_s=$OPTARG ;;
     *) usage ;;
@@ -158,8 +155,6 @@ options=(-nodefaults -no-user-config -display none -no-reboot
   -kernel "$guest_cache/vmlinux" -initrd "$work/initramfs"
   -append "console=ttyS0 quiet panic=-1 mitigations=off no5lvl norandmaps cryptomgr.notests")
 [[ -z $share ]] || options+=(-virtfs "local,path=$share,mount_tag=share,security_model=none,multidevs=remap")
-# shellcheck disable=SC2054
-[[ -z $monitor ]] || options+=(-chardev "pipe,id=monitor,path=$monitor" -mon chardev=monitor,mode=readline)
 
 : >"$work/out"
 : >"$work/console"

@@ -79,7 +79,7 @@ stresses() {
   while going; do
     one=${stressors[RANDOM % ${#stressors[@]}]}
     status=0
-    timeout -k 5 120 stress-ng --"$one" 1 -t 2s "${sizes[@]}" --temp-path "$load/stress" >"$work/jobs/stress-ng.one" 2>&1 ||
+    timeout -k 5 600 stress-ng --"$one" 1 -t 2s "${sizes[@]}" --temp-path "$load/stress" >"$work/jobs/stress-ng.one" 2>&1 ||
       status=$?
     # 3: it lacks memory, space or the like; 4: this system does not have it.
     if [[ $status -ne 0 && $status -ne 3 && $status -ne 4 ]] || grep -q ' fail: ' "$work/jobs/stress-ng.one"; then

@@ -112,7 +112,9 @@ Status resize_file(int fd, uint64_t size) {
   while (::fallocate(fd, 0, 0, static_cast<off_t>(size)) != 0) {
     if (errno == EINTR) continue;
     // A filesystem without fallocate allocates as it is stored to.
-    return errno == EOPNOTSUPP ? Status() : Status(from_errno(errno));
+    if (errno == EOPNOTSUPP) return {};
+    const Error error = from_errno(errno);
+    return ::ftruncate(fd, st.st_size) == 0 ? error : Error::kIo;
   }
   return {};
 }

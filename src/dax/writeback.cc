@@ -110,7 +110,7 @@ Status Dax::stop_stores(inode::Inode& inode) {
 
 // Between the two steps neither a mapper nor a mark tells of what was stored; who comes then waits for the pass.
 void Dax::withdraw(inode::Inode& inode, FileBlock from, FileBlock to) {
-  mappers_.invalidate(inode.ino(), mapping::bytes_of(from, to));
+  if (!UDAX_KNOB("dax.drop.skip_invalidate")) mappers_.invalidate(inode.ino(), mapping::bytes_of(from, to));
   if (inode.space()->trackers.load() != 0) note_stored(inode, from, to);
 }
 

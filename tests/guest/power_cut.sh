@@ -20,6 +20,8 @@ RANDOM=$((seed % 32768))
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/udax-cut.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 143' INT TERM HUP
+# Who reads what this prints may be gone first; that must not keep it from tidying up.
+trap '' PIPE
 mkdir "$work/share"
 chmod 777 "$work/share"
 

@@ -83,6 +83,8 @@ tidy_up() {
 }
 trap tidy_up EXIT
 trap 'exit 143' HUP INT TERM
+# Who reads what this prints may be gone first; that must not keep it from tidying up.
+trap '' PIPE
 
 fetch_guest 2>"$work/fetch.log" || skip "the kernel's package cannot be had: $(tail -n 1 "$work/fetch.log")"
 modules_of=$(echo "$guest_cache"/lib/modules/*)

@@ -28,13 +28,13 @@ done
 if $short; then
   [[ ${#kinds[@]} -gt 0 ]] || kinds=(devdax-2M ext4-dax)
   as_root=(kill9)
-  as_user=()
+  as_user=(dax_flip_live)
   cuts=1
 else
   [[ ${#kinds[@]} -gt 0 ]] || kinds=(devdax-2M devdax-4K ext4-dax xfs-dax)
   as_root=(kill9 mount_basic fsck_modes dax_flag dax_mmap dax_lost_update dax_flip_live dax_storm udax_fsx udax_storm sqlite archive
     full_pool udaxctl_commands options_errors media_errors mount_helper transports)
-  as_user=(kill9 dax_flag udax_fsx)
+  as_user=(dax_flag dax_flip_live udax_fsx)
   cuts=3
 fi
 if [[ -n ${UDAX_GUEST_SCRIPTS:-} ]]; then

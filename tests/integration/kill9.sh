@@ -26,6 +26,10 @@ for ((round = 1; round <= rounds; round++)); do
   mkdir "$mnt/r$round" "$work/logs$round"
   "$writer" run "$mnt/r$round" "$work/logs$round" "$workers" "$((seed + round))" >"$work/run.log" 2>&1 &
   run=$!
+  for _ in {1..1200}; do  # all of them are at work
+    [[ ! -s $work/logs$round/$((workers - 1)) ]] || break
+    sleep 0.05
+  done
   delay=$((RANDOM % 2500 + 100))
   sleep "$((delay / 1000)).$(printf %03d $((delay % 1000)))"
   kill -0 "$run" 2>/dev/null || fail "round $round, seed $((seed + round)): the workers ended too early: $(cat "$work/run.log")"

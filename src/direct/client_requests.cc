@@ -219,13 +219,11 @@ Status Client::protect(const Request& request) {
   {
     const LockGuard guard(mutex_);
     if (!regions_.covers(span)) return Error::kNoMemory;
-    Status access;
-    regions_.for_each(span, [&](Region& region) {
-      if (const Status allowed = check_access(region.handle->open(), request.prot); !allowed) access = allowed;
-    });
-    UDAX_CHECK(access);
+    for (const auto& [start, region] : regions_.in(span)) {
+      UDAX_CHECK(check_access(region.handle->open(), request.prot));
+    }
     regions_.cut(span);
-    regions_.for_each(span, [&](Region& region) { region.prot = request.prot; });
+    for (auto& [start, region] : regions_.in(span)) region.prot = request.prot;
     // Pages that become writable must fault first, to be known as such.
     if (const Span gone = drop_views(span); !gone.empty()) hole(gone, request.prot);
     regions_.join(span);
@@ -252,10 +250,10 @@ Status Client::sync(Span span) {
   {
     const LockGuard guard(mutex_);
     if (!regions_.covers(span)) return Error::kNoMemory;
-    regions_.for_each(span, [&](const Region& region) {
+    for (const auto& [start, region] : regions_.in(span)) {
       parts.push_back({region.handle, region.file_offset_of(std::max(span.start, region.start)),
                        region.file_offset_of(std::min(span.end, region.end))});
-    });
+    }
   }
   Status all;
   for (const Part& part : parts) {
@@ -279,9 +277,9 @@ Status Client::advise(const Request& request, Reply& out) {
 Status Client::query(Span span, Reply& out) {
   const LockGuard guard(mutex_);
   uint64_t in_regions = 0;
-  regions_.for_each(span, [&](const Region& region) {
+  for (const auto& [start, region] : regions_.in(span)) {
     in_regions += std::min(span.end, region.end) - std::max(span.start, region.start);
-  });
+  }
   for (auto it = views_.from(span.start); it != views_.all().end() && it->first < span.end; ++it) {
     const uint64_t bytes = std::min(span.end, it->second.end) - std::max(span.start, it->first);
     if (it->second.kind == View::Kind::kData) out.value[0] += bytes;

@@ -50,16 +50,16 @@ uint64_t Client::begin_revoke(Ino ino, mapping::ByteRange range, Revoke which) {
   if (which == Revoke::kWritable && is_tracking_) return 0;
   const LockGuard guard(mutex_);
   bool has_sent = false;
-  regions_.for_each({0, size_}, [&](const Region& region) {
-    if (region.ino != ino) return;
+  for (const auto& [start, region] : regions_.in({0, size_})) {
+    if (region.ino != ino) continue;
     const Span shown = part_showing(region, range);
-    if (shown.empty() || (which == Revoke::kWritable && !views_.has_writable(shown))) return;
+    if (shown.empty() || (which == Revoke::kWritable && !views_.has_writable(shown))) continue;
     const Span gone = views_.erase(shown);
-    if (gone.empty()) return;
-    if (UDAX_KNOB("direct.revoke.skip_hole")) return;
+    if (gone.empty()) continue;
+    if (UDAX_KNOB("direct.revoke.skip_hole")) continue;
     hole(gone, region.prot);
     has_sent = true;
-  });
+  }
   if (!has_sent) return 0;
   Op barrier;
   barrier.type = static_cast<uint16_t>(OpType::kSync);

@@ -41,13 +41,13 @@ Result<FileRef> MappedFile::take(fs::OpenFilePtr file, bool is_tracked) try {
 Span Client::drop_views(Span span) {
   if (!is_tracking_) return views_.erase(span);
   try {
-    regions_.for_each(span, [&](const Region& region) {
+    for (const auto& [start, region] : regions_.in(span)) {
       const Span part = clipped(span, region.start, region.end);
       for (auto it = views_.from(part.start); it != views_.all().end() && it->first < part.end; ++it) {
         if (!is_tracked(it->second)) continue;
         dropped_.push_back({region.handle, file_range(region, clipped(part, it->first, it->second.end))});
       }
-    });
+    }
   } catch (const std::bad_alloc&) {
     lost_track_ = true;
   }
@@ -76,11 +76,9 @@ void Client::settle_dropped() {
 bool Client::may_have_stores(Ino ino, mapping::ByteRange range) {
   bool found = lost_track_;
   for (const Dropped& d : dropped_) found |= d.file->ino() == ino;
-  regions_.for_each({0, size_}, [&](const Region& region) {
-    if (region.ino != ino || found) return;
-    const Span shown = part_showing(region, range);
-    found = !shown.empty() && views_.has_writable(shown);
-  });
+  for (const auto& [start, region] : regions_.in({0, size_})) {
+    if (region.ino == ino) found |= views_.has_writable(part_showing(region, range));
+  }
   return found;
 }
 
@@ -111,13 +109,13 @@ void Client::collect(Ino ino, mapping::ByteRange range, std::vector<mapping::Byt
     for (const Dropped& d : dropped_) {
       if (d.file->ino() == ino) stored.push_back(d.range);
     }
-    regions_.for_each({0, size_}, [&](const Region& region) {
-      if (region.ino != ino) return;
+    for (const auto& [start, region] : regions_.in({0, size_})) {
+      if (region.ino != ino) continue;
       const Span shown = part_showing(region, range);
       for (auto it = views_.from(shown.start); it != views_.all().end() && it->first < shown.end; ++it) {
         if (is_tracked(it->second)) scan(region, clipped(shown, it->first, it->second.end), stored);
       }
-    });
+    }
   } catch (const std::bad_alloc&) {
     lost_track_ = true;
     throw;

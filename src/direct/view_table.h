@@ -14,6 +14,7 @@
 #pragma once
 
 #include <cstdint>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <new>
@@ -96,6 +97,7 @@ class BasicRegionTable {
  public:
   using Region = BasicRegion<Handle>;
   using Handles = std::vector<std::shared_ptr<Handle>>;
+  using Map = std::map<uint64_t, Region>;  // by start
 
   /// kExists: overlaps one. Throws std::bad_alloc.
   [[nodiscard]] Status add(Region region) {
@@ -148,9 +150,8 @@ class BasicRegionTable {
   /// Removes what is in [span), which cut() was called for. The handles go to `out`, whose room is reserved before: to be let go of
   /// without locks. Throws std::bad_alloc, and has changed nothing then.
   void remove(Span span, Handles& out) {
-    size_t count = 0;
-    for_each(span, [&](Region&) { ++count; });
-    out.reserve(out.size() + count);
+    const auto all = in(span);
+    out.reserve(out.size() + static_cast<size_t>(std::distance(all.begin(), all.end())));
     auto it = first_behind(span.start);
     while (it != regions_.end() && it->second.start < span.end) {
       out.push_back(std::move(it->second.handle));
@@ -165,21 +166,23 @@ class BasicRegionTable {
       regions_.clear();
     }
   }
-  /// Calls `f(Region&)` for all that touch [span), in order.
-  template <typename F>
-  void for_each(Span span, const F& f) {
-    for (auto it = first_behind(span.start); it != regions_.end() && it->second.start < span.end; ++it)
-      f(it->second);
+  template <typename Iterator>
+  struct Range {
+    Iterator first;
+    Iterator last;
+    [[nodiscard]] Iterator begin() const { return first; }
+    [[nodiscard]] Iterator end() const { return last; }
+  };
+  /// All that touch [span), in order, as (start, region).
+  [[nodiscard]] auto in(Span span) {
+    return Range<typename Map::iterator>{first_behind(span.start), end_of(span)};
   }
-  template <typename F>
-  void for_each(Span span, const F& f) const {
-    for (auto it = first_behind(span.start); it != regions_.end() && it->second.start < span.end; ++it)
-      f(it->second);
+  [[nodiscard]] auto in(Span span) const {
+    return Range<typename Map::const_iterator>{first_behind(span.start), end_of(span)};
   }
   [[nodiscard]] size_t size() const { return regions_.size(); }
 
  private:
-  using Map = std::map<uint64_t, Region>;  // by start
   [[nodiscard]] typename Map::const_iterator first_behind(uint64_t at) const {
     auto it = regions_.upper_bound(at);
     if (it != regions_.begin() && std::prev(it)->second.end > at) --it;
@@ -190,6 +193,8 @@ class BasicRegionTable {
     if (it != regions_.begin() && std::prev(it)->second.end > at) --it;
     return it;
   }
+  [[nodiscard]] typename Map::const_iterator end_of(Span span) const { return regions_.lower_bound(span.end); }
+  [[nodiscard]] typename Map::iterator end_of(Span span) { return regions_.lower_bound(span.end); }
   void cut_at(uint64_t at) {
     const auto it = first_behind(at);
     if (it == regions_.end() || it->second.start >= at) return;

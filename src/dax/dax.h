@@ -99,6 +99,9 @@ class Dax {
   /// mapper, so that who touches the range next sees what was written. REQUIRES: rwsem, so that blocks stay.
   void filled(inode::Inode& inode, FileBlock from, FileBlock to);
 
+  /// The file has grown (committed): who has met its end behind `old_size` bytes faults anew there. REQUIRES: rwsem.
+  void grown(inode::Inode& inode, uint64_t old_size);
+
   /// Copies of [from, to) are about to be made, and have been noted as out: the mappers' views of the pages go, so that who
   /// touches them finds the copies. What is dirty stays so. REQUIRES: rwsem exclusive.
   void revoke(inode::Inode& inode, FileBlock from, FileBlock to);

@@ -309,6 +309,7 @@ Result<FaultResult> Dax::fault(inode::Inode& inode, FileBlock at, Access access,
     log::debug("fault at block {} of inode {}: {}", at.value, inode.ino().value, to_string(result.error()));
   } else if (*result == FaultResult::kBeyondEnd) {
     count(counters_.beyond_end);
+    inode.space()->touched_behind.store(true);
   }
   return result;
 }

@@ -38,6 +38,16 @@ void Dax::filled(inode::Inode& inode, FileBlock from, FileBlock to) {
   }
 }
 
+void Dax::grown(inode::Inode& inode, uint64_t old_size) {
+  mapping::AddressSpace* const space = inode.space();
+  if (space == nullptr || !space->touched_behind.load()) return;
+  // Behind the end there are no views but of nothing: no store is lost. A fault that has looked at the size before it changed
+  // looks once more when it has noted what it put there.
+  space->touched_behind.store(false);
+  mappers_.invalidate(inode.ino(),
+                      mapping::bytes_of(FileBlock(blocks_for(old_size)), FileBlock(mapping::kFileBlockEnd)));
+}
+
 void Dax::revoke(inode::Inode& inode, FileBlock from, FileBlock to) {
   mapping::AddressSpace* const space = inode.space();
   if (space == nullptr || space->entries.empty() || !mappers_.has_mappers()) return;

@@ -23,7 +23,7 @@
 namespace udax::direct {
 namespace {
 
-// How long a page stays SIGBUS by itself. The file may grow, or room may come, and nobody says so.
+// How long a page stays SIGBUS by itself: room may come, and nobody says so.
 constexpr std::chrono::milliseconds kBusTime{20};
 // Of a zero page that cannot be put in since mappings change: then who waits faults again.
 constexpr int kZeroTries = 1000;
@@ -89,7 +89,10 @@ void Client::serve_fault(const FaultEvent& event) {
   std::optional<Fault> fault = look_up(event.address - base_, event.is_write);
   if (!fault) return;
   const auto result = resolve(*fault);
-  if (!result || *result == dax::FaultResult::kBeyondEnd) place_bus(*fault);
+  if (result && *result != dax::FaultResult::kBeyondEnd) return;
+  place_bus(*fault);
+  // A file that has grown in between has taken back what it found, before this was there.
+  if (result && fault->block < FileBlock(blocks_for(fault->file->inode().snapshot().size))) clear_buses(true);
 }
 
 Result<dax::FaultResult> Client::resolve(const Fault& fault) {

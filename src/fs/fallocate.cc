@@ -159,12 +159,15 @@ Status Filesystem::fallocate(OpenFile& file, uint32_t mode, uint64_t offset, uin
   if ((flags & format::kFlagImmutable) != 0) return Error::kPermission;
   if ((flags & format::kFlagAppend) != 0 && what != 0) return Error::kPermission;
   const uint64_t new_size = keep ? 0 : end;
+  const uint64_t old_size = inode.image().size;
   UDAX_CHECK(ops.resume_truncate(inode));
   if (what == 0) {
     // What can never fit is refused before any of it is taken.
     const uint64_t wanted = length >> kBlockShift;
     if (wanted > statfs().blocks_available + inode.snapshot().block_count) return Error::kNoSpace;
-    return allocate(ops, inode, touched(offset, end), new_size);
+    UDAX_CHECK(allocate(ops, inode, touched(offset, end), new_size));
+    if (new_size > old_size) ops.dax().grown(inode, old_size);
+    return {};
   }
   UDAX_CHECK(ops.keep_copies(inode, offset, length));
   const InvalidateLock invalidate(inode);
@@ -175,6 +178,7 @@ Status Filesystem::fallocate(OpenFile& file, uint32_t mode, uint64_t offset, uin
   UDAX_CHECK(what == kFallocPunchHole ? punch(ops, inode, offset, end)
                                       : zero_range(ops, inode, offset, end, new_size));
   Ops::copies_zeroed_at_edges(inode, offset, end);
+  if (new_size > old_size) ops.dax().grown(inode, old_size);
   return {};
 }
 

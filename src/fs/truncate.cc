@@ -52,7 +52,9 @@ Status Ops::resize(inode::Inode& inode, uint64_t size, const Also& also) const {
     UDAX_CHECK(zero_tail(change, *image, old_size));
     image->size = size;
     UDAX_CHECK(also(change, *image));
-    return change.commit();
+    UDAX_CHECK(change.commit());
+    dax().grown(inode, old_size);
+    return {};
   }
   // The same size, too: what was allocated behind the end goes.
   const InvalidateLock guard(inode);

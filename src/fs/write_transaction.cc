@@ -207,6 +207,7 @@ Result<uint64_t> write_pieces(const Ops& ops, inode::Inode& inode, uint64_t offs
   StoredPieces stored(ops, inode);
   uint64_t done = 0;
   bool has_filled = false;
+  const uint64_t old_size = inode.image().size;
   {
     Change change(ops.table());
     UDAX_TRY(format::Inode * image, change.edit(inode));
@@ -217,6 +218,7 @@ Result<uint64_t> write_pieces(const Ops& ops, inode::Inode& inode, uint64_t offs
   UDAX_SYNC_POINT("fs.write.committed");
   // Whoever has zeroes mapped there must see what was written, before the writer is told so.
   if (has_filled) ops.dax().filled(inode, FileBlock(offset >> kBlockShift), FileBlock(blocks_for(offset + done)));
+  if (offset + done > old_size) ops.dax().grown(inode, old_size);
   UDAX_CHECK(stored.note());
   return done;
 }

@@ -19,6 +19,8 @@ struct AddressSpace {
   WritebackGate writeback;
   // Who may have tracked views: what was stored through them is not in the marks, and has to be asked for.
   std::atomic<uint32_t> trackers{0};
+  // Somebody has touched what lies behind the end, and may have something there that gives SIGBUS.
+  std::atomic<bool> touched_behind{false};
 };
 
 }  // namespace udax::mapping

@@ -28,7 +28,7 @@ done
 if $short; then
   [[ ${#kinds[@]} -gt 0 ]] || kinds=(devdax-2M ext4-dax)
   as_root=(kill9)
-  as_user=(dax_flip_live)
+  as_user=(dax_lost_update)
   cuts=1
 else
   [[ ${#kinds[@]} -gt 0 ]] || kinds=(devdax-2M devdax-4K ext4-dax xfs-dax)

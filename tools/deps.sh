@@ -7,11 +7,12 @@ set -euo pipefail
 
 usage() {
   cat <<'END'
-Usage: deps.sh [--check] [build] [test] [stress] [bench] [guest]
+Usage: deps.sh [--check] [build] [test] [stress] [bench] [direct] [guest]
   build    compiler, CMake, and the libraries that udaxfs is made of (the default)
   test     what the tests, the linters and the stress programs use in addition
   stress   what tests/integration/everything.sh runs beside that, where it is there
   bench    the peers that tools/bench.sh measures beside udaxfs, and gnuplot
+  direct   what the tests of direct mapping run beside that, where it is there
   guest    an emulated machine with persistent memory (tests/guest), and the tools for its namespaces
   --check  install nothing: name what is missing, and fail if anything is
 END
@@ -30,6 +31,7 @@ test_packages=(
 )
 stress_packages=(dbench fio stress-ng)
 bench_packages=(fuse2fs e2fsprogs git sqlite3 fio gnuplot-nox python3)
+direct_packages=(lmdb-utils libpmemobj-dev libpmem2-dev sqlite3 fio git python3)
 guest_packages=(qemu-system-x86 xz-utils zstd ndctl daxctl python3 e2fsprogs xfsprogs)
 
 check_only=false
@@ -40,6 +42,7 @@ for argument in "$@"; do
     test) packages+=("${test_packages[@]}") ;;
     stress) packages+=("${stress_packages[@]}") ;;
     bench) packages+=("${bench_packages[@]}") ;;
+    direct) packages+=("${direct_packages[@]}") ;;
     guest) packages+=("${guest_packages[@]}") ;;
     --check) check_only=true ;;
     -h | --help) usage; exit 0 ;;

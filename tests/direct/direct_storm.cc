@@ -4,7 +4,8 @@
 // processes and threads store, by themselves and by system calls into mapped buffers, fork, unmap and remap, while a controller
 // punches, cuts, writes, flips the DAX flag and syncs. Started under the preload shim its mappings are direct ones.
 //
-//   direct_storm FILE SEED SECONDS
+//   direct_storm FILE SEED SECONDS [flips]
+//     flips   the file's DAX flag is changed, too: mappings made meanwhile are the kernel's
 //     Exit status 0: nothing lost, stale or refused. 1: something was. 2: wrong usage.
 //
 // How it is checked: a page has an epoch, odd while the controller takes its content away. A thread has a slot of its own in each
@@ -218,7 +219,8 @@ struct Deeds {
 
 class Controller {
  public:
-  Controller(Shared& shared, int fd, uint64_t seed) : s_(shared), fd_(fd), random_(seed) {}
+  Controller(Shared& shared, int fd, uint64_t seed, bool flips)
+      : s_(shared), fd_(fd), random_(seed), flips_(flips) {}
 
   Deeds run(uint64_t seconds) {
     const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(seconds);
@@ -239,7 +241,7 @@ class Controller {
     } else if (what < 980) {
       if (::fsync(fd_) != 0) die("fsync: %s", std::strerror(errno));
       ++deeds_.syncs;
-    } else if (what < 985) {
+    } else if (what < 985 && flips_) {
       is_dax_ = !is_dax_;
       if (::fsetxattr(fd_, "user.udax.dax", is_dax_ ? "1" : "0", 1, 0) != 0) die("flip: %s", std::strerror(errno));
       ++deeds_.flips;
@@ -290,12 +292,13 @@ class Controller {
   Shared& s_;
   int fd_;
   Random random_;
+  bool flips_;
   uint64_t serial_ = 0;
   bool is_dax_ = true;
   Deeds deeds_;
 };
 
-int run(const char* path, uint64_t seed, uint64_t seconds) {
+int run(const char* path, uint64_t seed, uint64_t seconds, bool flips) {
   const int fd = ::open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (fd < 0 || ::ftruncate(fd, kLength) != 0) die("%s: %s", path, std::strerror(errno));
   auto& shared = make_shared_object<Shared>();
@@ -317,7 +320,7 @@ int run(const char* path, uint64_t seed, uint64_t seconds) {
       for (std::thread& thread : threads) thread.join();
     });
   }
-  workers.add("controller", [&] { deeds = Controller(shared, fd, seed).run(seconds); });
+  workers.add("controller", [&] { deeds = Controller(shared, fd, seed, flips).run(seconds); });
   const int status = workers.run();
   const auto n = [](uint64_t value) { return static_cast<unsigned long long>(value); };
   std::printf(
@@ -334,9 +337,11 @@ int run(const char* path, uint64_t seed, uint64_t seconds) {
 }  // namespace udax::stress
 
 int main(int argc, char** argv) {
-  if (argc != 4) {
-    std::fprintf(stderr, "usage: direct_storm FILE SEED SECONDS\n");
+  const bool flips = argc == 5 && std::strcmp(argv[4], "flips") == 0;
+  if (argc != 4 && !flips) {
+    std::fprintf(stderr, "usage: direct_storm FILE SEED SECONDS [flips]\n");
     return 2;
   }
-  return udax::stress::run(argv[1], std::strtoull(argv[2], nullptr, 10), std::strtoull(argv[3], nullptr, 10));
+  return udax::stress::run(argv[1], std::strtoull(argv[2], nullptr, 10), std::strtoull(argv[3], nullptr, 10),
+                           flips);
 }

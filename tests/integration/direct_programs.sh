@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# Programs that know nothing of udaxfs, under the preload shim: they do what they do without it, their mappings are direct, and
+# what they leave is whole after a re-mount. Those that are not installed are left out, with a word.
+set -euo pipefail
+# shellcheck source=tests/integration/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+[[ -z ${UDAX_PEER:-} ]] || skip "a peer has no direct mapping"
+[[ $(id -u) -eq 0 ]] || skip "it takes root, whose userfaultfds see the kernel's faults"
+[[ -e $UDAX_BIN/../lib/libudax_preload.so ]] || skip "the shim is not built"
+need python3
+
+direct_counter() { "$UDAX_BIN/udaxctl" stat --json "$mnt" | python3 -c "import json,sys; print(json.load(sys.stdin)['direct']['$1'])"; }
+under() { timeout -s KILL 100 "$UDAX_BIN/udaxctl" run -- "$@"; }
+here_is() {  # here_is PROGRAM: or it is left out
+  command -v "$1" >/dev/null || { say "without $1, which is not installed"; return 1; }
+}
+was_direct() {  # was_direct WHAT MAPS-BEFORE
+  [[ $(direct_counter maps) -gt $2 ]] || fail "$1: nothing was mapped directly"
+}
+
+make_pool 256M
+mount_pool -o direct=owner
+setfattr -n user.udax.dax -v 1 "$mnt"
+
+before=$(direct_counter maps)
+under python3 - "$mnt/py" <<'END_OF_PROGRAM'
+import mmap, os, sys
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o600)
+os.ftruncate(fd, 1 << 20)
+m = mmap.mmap(fd, 1 << 20)
+m[5:10] = b"hello"
+assert os.pread(fd, 5, 5) == b"hello"
+os.pwrite(fd, b"there", 9000)
+assert m[9000:9005] == b"there"
+os.ftruncate(fd, 2 << 20)
+m.resize(2 << 20)
+m[(1 << 20) + 3] = 7
+child = os.fork()
+if child == 0:
+    m[100:103] = b"kid"
+    os._exit(0 if m[5:10] == b"hello" else 1)
+assert os.waitpid(child, 0)[1] == 0 and m[100:103] == b"kid"
+m.flush()
+m.close()
+END_OF_PROGRAM
+was_direct python3 "$before"
+[[ $(dd if="$mnt/py" bs=1 skip=5 count=5 status=none) == hello ]] || fail "python3: the store is not in the file"
+say "python3: mmap, resize, fork"
+
+if here_is sqlite3; then
+  for mode in delete wal; do
+    before=$(direct_counter maps)
+    for _ in 1 2; do
+      result=$(under sqlite3 "$mnt/$mode.db" "PRAGMA mmap_size = 67108864; PRAGMA journal_mode = $mode;
+        CREATE TABLE IF NOT EXISTS t (a, b);
+        WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 5000) INSERT INTO t SELECT x, hex(randomblob(40)) FROM c;
+        UPDATE t SET b = b || 'x' WHERE a % 3 = 0; PRAGMA integrity_check;" | tail -n 1)
+      [[ $result == ok ]] || fail "sqlite3 $mode: $result"
+    done
+    was_direct "sqlite3 $mode" "$before"
+    result=$(sqlite3 "$mnt/$mode.db" 'PRAGMA integrity_check; SELECT count(*), sum(a) FROM t;' | tr '\n' ' ')
+    [[ $result == 'ok 10000|25005000 ' ]] || fail "sqlite3 $mode, without the shim: $result"
+  done
+  say "sqlite3 with mmap_size: delete, wal"
+fi
+
+if here_is fio; then
+  for engine in mmap psync; do
+    before=$(direct_counter maps)
+    under fio --name=v --ioengine=$engine --rw=randwrite --size=16m --bs=4k --verify=crc32c --verify_fatal=1 --do_verify=1 \
+      --filename="$mnt/fio.$engine" >"$work/fio.log" 2>&1 || fail "fio $engine: $(tail -n 20 "$work/fio.log")"
+    [[ $engine != mmap ]] || was_direct "fio $engine" "$before"
+    fio --name=v --ioengine=psync --rw=randwrite --size=16m --bs=4k --verify=crc32c --verify_fatal=1 --verify_only \
+      --filename="$mnt/fio.$engine" >"$work/fio.log" 2>&1 || fail "fio $engine, without the shim: $(tail -n 20 "$work/fio.log")"
+  done
+  say "fio: mmap and psync, verified with and without the shim"
+fi
+
+if here_is mdb_load; then
+  mkdir "$mnt/lmdb" "$work/lmdb"
+  {
+    printf 'VERSION=3\nformat=print\ntype=btree\nmapsize=33554432\nHEADER=END\n'
+    for ((n = 100000; n < 102000; n++)); do printf ' key%d\n value%d\n' "$n" $((n * 7)); done
+    printf 'DATA=END\n'
+  } >"$work/dump"
+  under mdb_load -f "$work/dump" "$mnt/lmdb" || fail "mdb_load"
+  mdb_load -f "$work/dump" "$work/lmdb"
+  mdb_dump -p "$work/lmdb" >"$work/expected"
+  before=$(direct_counter maps)
+  under mdb_dump -p "$mnt/lmdb" | diff -q - "$work/expected" >/dev/null || fail "mdb_dump under the shim differs"
+  was_direct mdb_dump "$before"
+  mdb_dump -p "$mnt/lmdb" | diff -q - "$work/expected" >/dev/null || fail "mdb_dump differs"
+  say "lmdb: $(grep -c '^ key' "$work/expected") records"
+fi
+
+if here_is git; then
+  export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b
+  under git -c init.defaultBranch=main init -q "$mnt/git"
+  cp "$here"/*.sh "$mnt/git"
+  under git -C "$mnt/git" add .
+  under git -C "$mnt/git" commit -qm one
+  under git -C "$mnt/git" gc -q
+  git -C "$mnt/git" fsck --strict >"$work/git.log" 2>&1 || fail "git fsck: $(cat "$work/git.log")"
+  [[ -z $(git -C "$mnt/git" status --porcelain) ]] || fail "git status is not clean"
+  say "git: add, commit, gc, fsck"
+fi
+
+[[ $(direct_counter cut_offs) -eq 0 ]] || fail "a client was cut off"
+find "$mnt" -type f ! -path '*/.git/*' -exec md5sum {} + | sort >"$work/sums"
+remount_pool
+find "$mnt" -type f ! -path '*/.git/*' -exec md5sum {} + | sort | diff -q - "$work/sums" >/dev/null || fail "files differ after a re-mount"
+unmount_pool
+check_pool

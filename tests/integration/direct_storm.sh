@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# Nothing that is stored to a direct mapping is lost or stale (direct_storm), with and without write tracking; the same through
+# the kernel's mappings, which must agree; and controls: steps of the client are taken away by knobs, and it must show.
+# UDAX_SECONDS: how long each run takes (default 5). UDAX_SEED: of the first.
+set -euo pipefail
+# shellcheck source=tests/integration/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+[[ -z ${UDAX_PEER:-} ]] || skip "a peer has no direct mapping"
+[[ $(id -u) -eq 0 ]] || skip "it takes root, whose userfaultfds see the kernel's faults"
+program=$UDAX_BIN/direct_storm
+[[ -x $program ]] || skip "$program is not built"
+shim=$UDAX_BIN/../lib/libudax_preload.so
+[[ -e $shim ]] || skip "$shim is not built"
+seconds=${UDAX_SECONDS:-5}
+seed=$(new_seed)
+say "seed $seed (UDAX_SEED=$seed repeats it)"
+
+direct_counter() { "$UDAX_BIN/udaxctl" stat --json "$mnt" | python3 -c "import json,sys; print(json.load(sys.stdin)['direct']['$1'])"; }
+start() {
+  make_pool 128M
+  mount_pool -o direct=owner,dax=inode
+  setfattr -n user.udax.dax -v 1 "$mnt"
+}
+storm() {  # storm FILE COMMAND...
+  seed=$((seed + 1))
+  timeout -s KILL "$((seconds + 60))" "${@:2}" "$program" "$mnt/$1" "$seed" "$seconds" >"$work/run.log" 2>&1
+}
+
+start
+storm direct "$UDAX_BIN/udaxctl" run -- || fail "direct, seed $seed: $(tail -n 20 "$work/run.log")"
+maps=$(direct_counter maps)
+[[ $maps -gt 100 ]] || fail "the daemon mapped $maps times: these were no direct mappings"
+say "direct: $(tail -n 1 "$work/run.log")"
+say "the daemon mapped $maps times, took back $(direct_counter holes)"
+UDAX_KNOBS=client.no_tracking storm untracked "$UDAX_BIN/udaxctl" run -- || fail "untracked, seed $seed: $(tail -n 20 "$work/run.log")"
+say "without tracking: $(tail -n 1 "$work/run.log")"
+storm kernel env || fail "through the kernel, seed $seed: $(tail -n 20 "$work/run.log")"
+say "through the kernel: $(tail -n 1 "$work/run.log")"
+[[ $(direct_counter clients) -eq 0 ]] || fail "clients are left"
+unmount_pool
+check_pool
+
+# The controls. What they do to the pool does not matter.
+if ! "$UDAX_BIN/udaxfs" --help | grep -q 'direct='; then skip "this daemon has no direct mapping"; fi
+for knob in client.skip_hole client.naive_hole; do
+  caught=
+  for _ in {1..12}; do
+    start
+    UDAX_KNOBS=$knob storm control "$UDAX_BIN/udaxctl" run -- || caught=yes
+    kill_daemon
+    [[ -z $caught ]] || break
+  done
+  if [[ -z $caught ]]; then
+    grep -q UDAX_SYNC_POINTS:BOOL=ON "$UDAX_BIN/../CMakeCache.txt" || { say "built without knobs: no controls"; break; }
+    fail "$knob: nothing was lost, 12 times"
+  fi
+  say "control $knob is found out: $(grep -m1 -E 'lost|stale|SIGBUS|EFAULT|ended' "$work/run.log" || tail -n 1 "$work/run.log")"
+done

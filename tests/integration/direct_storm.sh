@@ -8,6 +8,7 @@ set -euo pipefail
 # shellcheck source=tests/integration/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 [[ -z ${UDAX_PEER:-} ]] || skip "a peer has no direct mapping"
+if grep -qs '^UDAX_SANITIZE:STRING=.' "$UDAX_BIN/../CMakeCache.txt"; then skip "programs cannot preload what is built with a sanitizer"; fi
 [[ $(id -u) -eq 0 ]] || skip "it takes root, whose userfaultfds see the kernel's faults"
 program=$UDAX_BIN/direct_storm
 [[ -x $program ]] || skip "$program is not built"

@@ -70,10 +70,10 @@ fi
 if here_is fio; then
   for engine in mmap psync; do
     before=$(direct_counter maps)
-    under fio --name=v --ioengine=$engine --rw=randwrite --size=16m --bs=4k --verify=crc32c --verify_fatal=1 --do_verify=1 \
+    under fio --name=v --ioengine=$engine --rw=randwrite --size=16m --bs=4k --verify=crc32c --verify_fatal=1 --do_verify=1 --verify_state_save=0 \
       --filename="$mnt/fio.$engine" >"$work/fio.log" 2>&1 || fail "fio $engine: $(tail -n 20 "$work/fio.log")"
     [[ $engine != mmap ]] || was_direct "fio $engine" "$before"
-    fio --name=v --ioengine=psync --rw=randwrite --size=16m --bs=4k --verify=crc32c --verify_fatal=1 --verify_only \
+    fio --name=v --ioengine=psync --rw=randwrite --size=16m --bs=4k --verify=crc32c --verify_fatal=1 --verify_only --verify_state_save=0 \
       --filename="$mnt/fio.$engine" >"$work/fio.log" 2>&1 || fail "fio $engine, without the shim: $(tail -n 20 "$work/fio.log")"
   done
   say "fio: mmap and psync, verified with and without the shim"

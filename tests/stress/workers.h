@@ -25,7 +25,7 @@
 namespace udax::stress {
 
 /// Ends this process, after a sentence.
-__attribute__((format(printf, 1, 2))) [[noreturn]] inline void die(const char* format, ...) {
+[[noreturn]] __attribute__((format(printf, 1, 2))) inline void die(const char* format, ...) {
   va_list arguments;
   va_start(arguments, format);
   std::vfprintf(stderr, format, arguments);

@@ -76,6 +76,7 @@ JournalState Image::read_journal() const {
   const format::JournalSlot* slot = nullptr;
   for (const format::JournalSlot* candidate : {&control->slot_a, &control->slot_b}) {
     if (!is_valid(*candidate, seed())) continue;
+    state.epoch_last = std::max<uint64_t>(state.epoch_last, candidate->epoch);
     if (slot == nullptr || candidate->sequence > slot->sequence) slot = candidate;
   }
   if (slot == nullptr) return state;

@@ -32,6 +32,7 @@ struct JournalState {
   uint64_t end = 0;  // behind the last whole record
   uint64_t sequence = 0;
   uint64_t epoch = 0;
+  uint64_t epoch_last = 0;  // of both slots: the next one must be behind it
 };
 
 class Image {

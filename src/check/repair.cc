@@ -52,7 +52,7 @@ Status Repair::write_control(const JournalState& journal) {
   slot.state = format::kJournalLive;
   slot.sequence = journal.valid ? journal.sequence + 1 : 1;
   slot.tail = journal.tail;
-  slot.epoch = journal.valid ? journal.epoch + 1 : uint64_t{1} << 32 | chance;
+  slot.epoch = journal.valid ? journal.epoch_last + 1 : uint64_t{1} << 32 | chance;
   slot.checksum = format::checksum_without(super_.geometry.checksum_seed, &slot, sizeof slot,
                                            offsetof(format::JournalSlot, checksum));
   medium_.store_nt(offset_of(format::kJournalControlBlock), &control, sizeof control);

@@ -48,7 +48,8 @@ bool is_valid(const format::JournalSlot& slot, uint32_t seed) {
 
 struct Journal::ControlState {
   format::JournalSlot slot;
-  uint32_t index = 0;  // 0: slot_a
+  uint32_t index = 0;       // 0: slot_a
+  uint64_t epoch_last = 0;  // of the valid slots: the ring may hold records of any up to this one
 };
 
 struct Journal::Scan {
@@ -73,7 +74,10 @@ Result<Journal::ControlState> Journal::read_control() const {
   const bool b_is_newer =
       (control.slot_b.sequence > control.slot_a.sequence) != UDAX_KNOB("journal.take_older_slot");
   const bool take_b = b && (!a || b_is_newer);
-  return take_b ? ControlState{control.slot_b, 1} : ControlState{control.slot_a, 0};
+  uint64_t epoch_last = 0;
+  if (a) epoch_last = control.slot_a.epoch;
+  if (b) epoch_last = std::max<uint64_t>(epoch_last, control.slot_b.epoch);
+  return take_b ? ControlState{control.slot_b, 1, epoch_last} : ControlState{control.slot_a, 0, epoch_last};
 }
 
 /// Reads the record at `position` into scan.bytes. Its length; 0: there is no whole record. kCorrupted: there is
@@ -165,7 +169,9 @@ Status Journal::walk(Scan& scan, bool apply) {
 void Journal::start_locked(const ControlState& control, uint64_t end) {
   slot_ = control.index;
   slot_sequence_ = control.slot.sequence;
-  epoch_ = control.slot.epoch + (UDAX_KNOB("journal.keep_epoch") ? 0 : 1);
+  // The newer slot of a damaged pool may name an earlier epoch than the other; to go back to one that has been is to
+  // take its records for new ones.
+  epoch_ = control.epoch_last + (UDAX_KNOB("journal.keep_epoch") ? 0 : 1);
   mount_count_ = control.slot.mount_count + 1;
   mounted_s_ = static_cast<uint64_t>(realtime_coarse().seconds);
   LockGuard guard(lock_);

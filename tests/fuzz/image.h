@@ -9,6 +9,7 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <memory>
 #include <set>
@@ -236,7 +237,10 @@ inline void use(const std::shared_ptr<test::CowMedium>& medium) {
   if (!repaired || !repaired->all_repaired()) return;
   options.mode = check::CheckOptions::kReportOnly;
   const auto again = check::check_pool(pool, options);
-  must(again.has_value() && again->clean());
+  must(again.has_value());
+  for (const check::Problem& problem : again->problems)
+    std::fprintf(stderr, "after repair: %s\n", problem.what.c_str());
+  must(again->clean());
 }
 
 }  // namespace udax::fuzz

@@ -74,6 +74,24 @@ TEST(RecoveryTest, ACleanPoolIsClean) {
   }
 }
 
+// Found by fuzzing: fsck replayed what an earlier mount had left, since the epoch came round to that mount's again.
+TEST(RecoveryTest, EpochsDoNotGoBackWithADamagedSlot) {
+  media::MemoryMedium medium(kPoolBytes);
+  format_pool(medium);
+  for (int mounts = 0; mounts < 3; ++mounts) ASSERT_TRUE(Stack(medium).journal.recover());
+  auto* newer = reinterpret_cast<format::JournalSlot*>(medium.raw() + slot_offset(0));
+  const auto* older = medium.as<format::JournalSlot>(slot_offset(1));
+  const uint64_t last = older->epoch;
+  newer->epoch = 0;
+  newer->sequence = older->sequence + 1;
+  Stack stack(medium);
+  newer->checksum =
+      format::checksum_without(stack.meta.seed(), newer, sizeof *newer, offsetof(format::JournalSlot, checksum));
+  ASSERT_TRUE(stack.journal.recover());
+  EXPECT_GT(newer->epoch.get(), last);
+  EXPECT_GT(older->epoch.get(), last);
+}
+
 TEST(RecoveryTest, WithoutCloseItIsNotClean) {
   media::MemoryMedium medium(kPoolBytes);
   format_pool(medium);

@@ -66,7 +66,7 @@ expect $usage 'threads=0' "$pool" "$mnt" -o threads=0
 expect $usage 'dax=sometimes' "$pool" "$mnt" -o dax=sometimes
 expect $usage 'attr_timeout=soon' "$pool" "$mnt" -o attr_timeout=soon
 expect $usage 'data=inplace or data=atomic' "$pool" "$mnt" -o data=journal
-expect $usage 'direct=all.*not built' "$pool" "$mnt" -o direct=all
+expect $usage 'direct=all.*direct=off, direct=owner or direct=uid' "$pool" "$mnt" -o direct=all
 expect $usage 'remount' "$pool" "$mnt" -o remount,ro
 "$udaxfs" --help | grep -q '^usage: udaxfs' || fail "--help"
 "$udaxfs" -V | grep -Eq '^udaxfs [0-9]' || fail "-V"

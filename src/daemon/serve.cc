@@ -15,6 +15,7 @@
 #include <string>
 
 #include "base/log.h"
+#include "daemon/guard.h"
 #include "direct/server.h"
 #include "fs/filesystem.h"
 #include "fuse/session.h"
@@ -133,6 +134,7 @@ int serve(const Options& options, Background& background) {
   const EndSignals signals;
   if (signals.fd() < 0) return background.fail(kExitSystem, std::string("signalfd: ") + std::strerror(errno));
   raise_file_limit();
+  Guard guard;  // before there is any thread
   std::string why;
   // First of all: a mount replays the journal and marks it live; a mount point that is wrong must not lead to that.
   if (const Status fit = fuse::KernelMount::check(options.mountpoint, &why); !fit) {
@@ -171,6 +173,7 @@ int serve(const Options& options, Background& background) {
     (void)finish(std::move(fs), pool);
     return background.fail(status, sentence_or(why, session.error()));
   }
+  guard.watch(options.mountpoint.c_str());
   if (!options.foreground) (void)log_init(options.log_level, LogTarget::kSyslog);
   log::info("{} ({}) mounted on {}", options.pool, pool.kind(), options.mountpoint);
   log::info("{}", (*session)->transport_note());

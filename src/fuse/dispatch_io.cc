@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "base/sync_point.h"
 #include "fuse/call.h"
 #include "fuse/dispatcher.h"
 
@@ -52,6 +53,7 @@ Status Dispatcher::write(Call& call) {
   fuse_write_out out{};
   out.size = in.size;
   if ((in.write_flags & FUSE_WRITE_CACHE) != 0) {
+    while (UDAX_KNOB("fuse.write_back_hangs")) ::usleep(1000);
     UDAX_CHECK(fs_.write_back(*file, in.offset, data));
     (void)call.send(out);
     return {};

@@ -140,6 +140,7 @@ class Journal {
   [[nodiscard]] Status walk(Scan& scan, bool apply);
   [[nodiscard]] Status drain_replayed(Scan& scan);
   void apply_record(const Scan& scan, uint64_t length);
+  [[nodiscard]] uint64_t epoch_after(const ControlState& control) const;
   void start_locked(const ControlState& control, uint64_t end) UDAX_REQUIRES(tail_mutex_);
 
   MetaStore& meta_;

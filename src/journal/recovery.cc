@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/crc32c.h"
 #include "base/log.h"
 #include "base/sync_point.h"
 #include "journal/journal.h"
@@ -166,12 +167,19 @@ Status Journal::walk(Scan& scan, bool apply) {
   return {};
 }
 
+// Later than both slots': the newer one of a damaged pool may name the earlier epoch. And by steps that a slot's history
+// decides, not by one: a slot that is whole and yet wrong must not lead back to an epoch whose records are in the ring still.
+uint64_t Journal::epoch_after(const ControlState& control) const {
+  const uint64_t history[] = {control.slot.sequence, control.slot.tail, control.slot.epoch,
+                              control.slot.mount_count};
+  constexpr uint32_t kStepMask = (uint32_t{1} << 30) - 1;
+  return control.epoch_last + 1 + (crc32c(meta_.seed(), history, sizeof history) & kStepMask);
+}
+
 void Journal::start_locked(const ControlState& control, uint64_t end) {
   slot_ = control.index;
   slot_sequence_ = control.slot.sequence;
-  // The newer slot of a damaged pool may name an earlier epoch than the other; to go back to one that has been is to
-  // take its records for new ones.
-  epoch_ = control.epoch_last + (UDAX_KNOB("journal.keep_epoch") ? 0 : 1);
+  epoch_ = UDAX_KNOB("journal.keep_epoch") ? control.slot.epoch.get() : epoch_after(control);
   mount_count_ = control.slot.mount_count + 1;
   mounted_s_ = static_cast<uint64_t>(realtime_coarse().seconds);
   LockGuard guard(lock_);

@@ -176,24 +176,7 @@ Status Client::start_worker() try {
   return Error::kNoMemory;
 }
 
-bool Client::is_gone() const {
-  if (faults_ == nullptr || gone_.load()) return true;
-  // Asking for the memory waits for its lock. A thread of the client may hold that while it waits for an answer of ours
-  // (mmap(2) of a file on the mount, say), so a process that lives is not asked.
-  pollfd exited{peer_.pidfd.get(), POLLIN, 0};
-  return ::poll(&exited, 1, 0) == 1 && find_gone();
-}
-
-bool Client::find_gone() const {
-  if (!faults_->descriptor().is_gone(staging_)) return false;
-  gone_.store(true);
-  return true;
-}
-
-bool Client::has_left() const {
-  // exec(2) takes the memory first, then the sockets: at their end asking waits for nobody.
-  return is_gone() || (stream_ != nullptr && stream_->is_left() && find_gone());
-}
+bool Client::is_gone() const { return faults_ == nullptr || faults_->descriptor().is_gone(staging_); }
 
 bool Client::wait_gone(std::chrono::milliseconds patience) const {
   const auto deadline = OpStream::Clock::now() + patience;
@@ -208,7 +191,7 @@ bool Client::wait_gone(std::chrono::milliseconds patience) const {
 // Any thread, with any lock: kills, and lets who waits go. The control thread does the rest.
 void Client::break_off(std::string_view why) noexcept {
   if (broken_.exchange(true)) return;
-  if (!has_left()) {
+  if (!is_gone()) {
     (void)::syscall(SYS_pidfd_send_signal, peer_.pidfd.get(), SIGKILL, nullptr, 0);
     killed_.store(true);
     count(shared_.counters.cut_offs);
@@ -225,7 +208,7 @@ void Client::stop() {
 }
 
 void Client::take_down() noexcept {
-  if (is_set_up_.load() && !has_left()) {
+  if (is_set_up_.load() && !is_gone()) {
     // It lives. What it has is taken back; if it does not let go, it is killed.
     if (const Status done = unmap({0, size_}); !done) break_off("kept its mappings at its end");
     if (broken_.load() && !wait_gone(kPatience)) {

@@ -105,7 +105,7 @@ class Client {
   /// Its part of Server::collect().
   void collect(Ino ino, mapping::ByteRange range, std::vector<mapping::ByteRange>& stored);
 
-  /// Its memory, if it ever gave any, is known to exist no more. Waits for nobody.
+  /// Its memory, if it ever gave any, exists no more.
   [[nodiscard]] bool is_gone() const;
   /// It was killed; is_gone() says when that has come to its end.
   [[nodiscard]] bool is_killed() const { return killed_.load(); }
@@ -121,9 +121,6 @@ class Client {
   void take_down() noexcept;
   void break_off(std::string_view why) noexcept;
   [[nodiscard]] bool wait_gone(std::chrono::milliseconds patience) const;
-  [[nodiscard]] bool find_gone() const;
-  /// is_gone(), or it has gone to another program.
-  [[nodiscard]] bool has_left() const;
   [[nodiscard]] Status reply(const Request& to, const Reply& reply, std::span<const int> descriptors = {});
 
   // client_requests.cc: each fills `out`. An error is for the client; kNotSupported and so on.
@@ -190,7 +187,6 @@ class Client {
   std::atomic<bool> is_set_up_{false};
   std::atomic<bool> broken_{false};
   std::atomic<bool> killed_{false};
-  mutable std::atomic<bool> gone_{false};
   std::atomic<bool> ending_{false};
   std::thread worker_;
 

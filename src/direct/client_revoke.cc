@@ -70,7 +70,7 @@ bool Client::finish_revoke(uint64_t sequence, OpStream::Clock::time_point deadli
   constexpr std::chrono::milliseconds kPatience{2000};
   if (!broken_.load() && stream_->await(sequence, deadline)) return true;
   // An end of file is how a client's exit is met first; its memory is gone by then.
-  if (has_left()) return true;
+  if (is_gone()) return true;
   break_off("does not answer");
   return wait_gone(kPatience);
 }

@@ -98,14 +98,7 @@ bool OpStream::read_acks(Clock::time_point deadline) {
   }
 }
 
-bool OpStream::is_left() const {
-  pollfd end{socket_.get(), 0, 0};
-  const bool hung_up = ::poll(&end, 1, 0) == 1 && (end.revents & (POLLHUP | POLLERR)) != 0;
-  return hung_up && !is_shut_.load();
-}
-
 void OpStream::shut() {
-  is_shut_.store(true);  // before the socket tells of it
   (void)::shutdown(socket_.get(), SHUT_RDWR);
   const std::lock_guard guard(ack_mutex_);
   ended_ = true;

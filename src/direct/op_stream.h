@@ -39,8 +39,6 @@ class OpStream {
   [[nodiscard]] bool await(uint64_t sequence, Clock::time_point deadline);
   /// Nothing goes or comes any more; who waits is let go.
   void shut();
-  /// The client's end is closed; false, too, after shut().
-  [[nodiscard]] bool is_left() const;
 
  private:
   [[nodiscard]] bool wait_for_room(Clock::time_point deadline);
@@ -56,7 +54,6 @@ class OpStream {
   uint64_t acked_ = 0;
   bool has_leader_ = false;
   bool ended_ = false;
-  std::atomic<bool> is_shut_{false};
 };
 
 }  // namespace udax::direct

@@ -21,8 +21,9 @@ fetch_packages() {
   if [[ $guest_kernel == backports ]]; then
     # Lists of its own: the machine's sources stay as they are.
     mkdir -p apt/lists/partial apt/cache/archives/partial
-    echo 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm-backports main' \
-      >apt/sources
+    # From where this machine has its own packages.
+    apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' | awk '$2 == "bookworm" {
+      print "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] " $1 " bookworm-backports main"; exit }' >apt/sources
     options=(-o "Dir::Etc::SourceList=$PWD/apt/sources" -o Dir::Etc::SourceParts=/dev/null
       -o "Dir::State::Lists=$PWD/apt/lists" -o "Dir::Cache=$PWD/apt/cache" -o APT::Sandbox::User=root)
     apt-get -qq "${options[@]}" update && kernel=$(find_kernel "${options[@]}")

@@ -22,6 +22,7 @@ fetch_packages() {
     # Lists of its own: the machine's sources stay as they are.
     mkdir -p apt/lists/partial apt/cache/archives/partial
     # From where this machine has its own packages.
+    # shellcheck disable=SC2016  # apt's variables
     apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' | awk '$2 == "bookworm" {
       print "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] " $1 " bookworm-backports main"; exit }' >apt/sources
     options=(-o "Dir::Etc::SourceList=$PWD/apt/sources" -o Dir::Etc::SourceParts=/dev/null

@@ -5,15 +5,10 @@
 # SIGBUS, and no hang; what was synced before everything is killed is there afterwards. And users whom the daemon refuses
 # have the kernel's mappings.
 set -euo pipefail
-# shellcheck source=tests/integration/common.sh
-source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-[[ -z ${UDAX_PEER:-} ]] || skip "a peer has no direct mapping"
-if grep -qs '^UDAX_SANITIZE:STRING=.' "$UDAX_BIN/../CMakeCache.txt"; then skip "programs cannot preload what is built with a sanitizer"; fi
-[[ $(id -u) -eq 0 ]] || skip "it takes root, whose userfaultfds see the kernel's faults"
-[[ -e $UDAX_BIN/../lib/libudax_preload.so ]] || skip "the shim is not built"
+# shellcheck source=tests/integration/direct_common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/direct_common.sh"
 need python3
 
-direct_counter() { "$UDAX_BIN/udaxctl" stat --json "$mnt" | python3 -c "import json,sys; print(json.load(sys.stdin)['direct']['$1'])"; }
 wait_for() {  # wait_for WHAT COMMAND...
   local _
   for _ in {1..300}; do
@@ -21,11 +16,6 @@ wait_for() {  # wait_for WHAT COMMAND...
     sleep 0.1
   done
   fail "not after 30 s: $1"
-}
-start() {
-  make_pool 64M
-  mount_pool -o "$1"
-  setfattr -n user.udax.dax -v 1 "$mnt"
 }
 # Stores, syncs, says so, and goes on touching new pages until it ends.
 cat >"$work/toucher.py" <<'END_OF_PROGRAM'
@@ -57,7 +47,7 @@ bad = [p for p in range(256) if data[p * 4096:p * 4096 + 8] != b'%08d' % p]
 sys.exit('lost: pages %s' % bad if bad else 0)" "$mnt/$1" || fail "$1: stores are lost"
 }
 
-start direct=owner
+start_direct 64M direct=owner
 touch_by client fsync
 [[ $(direct_counter clients) -eq 1 ]] || fail "there is no client: these are no direct mappings"
 kill -9 "$toucher"
@@ -94,7 +84,7 @@ check_pool
 # Refused: off, and another user. The same program has the kernel's mapping.
 chmod 755 "$work"
 for options in direct=off direct=uid:4711; do
-  start "$options"
+  start_direct 64M "$options"
   touch_by refused fsync
   kill "$toucher"
   wait "$toucher" 2>/dev/null || true

@@ -5,22 +5,17 @@
 # libpmem2 is told so), their mappings have MAP_SYNC, and they see that granularity; where they do not, and without the shim,
 # it is a page. A transaction that was killed in the middle is rolled back.
 set -euo pipefail
-# shellcheck source=tests/integration/common.sh
-source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-[[ -z ${UDAX_PEER:-} ]] || skip "a peer has no direct mapping"
-if grep -qs '^UDAX_SANITIZE:STRING=.' "$UDAX_BIN/../CMakeCache.txt"; then skip "programs cannot preload what is built with a sanitizer"; fi
-[[ $(id -u) -eq 0 ]] || skip "it takes root, whose userfaultfds see the kernel's faults"
-[[ -e $UDAX_BIN/../lib/libudax_preload.so && -x $UDAX_BIN/pmem2_granularity ]] || skip "the shim, or the program, is not built"
-under() { timeout -s KILL 100 "$UDAX_BIN/udaxctl" run -- "$@"; }
+# shellcheck source=tests/integration/direct_common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/direct_common.sh"
+[[ -x $UDAX_BIN/pmem2_granularity ]] || skip "$UDAX_BIN/pmem2_granularity is not built"
+
 expect() {  # expect WHAT EXPECTED COMMAND...
   local found
   found=$("${@:3}") || fail "$1: status $?"
   [[ $found == "$2" ]] || fail "$1: '$found', not '$2'"
 }
 for granularity in PAGE CACHE_LINE; do
-  make_pool 128M
-  PMEM2_FORCE_GRANULARITY=$granularity mount_pool -o direct=owner
-  setfattr -n user.udax.dax -v 1 "$mnt"
+  PMEM2_FORCE_GRANULARITY=$granularity start_direct 128M direct=owner
   seen=page
   [[ $granularity == PAGE ]] || seen=cache-line
   expect "libpmem2, pool $granularity, direct" $seen under "$UDAX_BIN/pmem2_granularity" "$mnt/file"

@@ -4,16 +4,10 @@
 # Programs that know nothing of udaxfs, under the preload shim: they do what they do without it, their mappings are direct, and
 # what they leave is whole after a re-mount. Those that are not installed are left out, with a word.
 set -euo pipefail
-# shellcheck source=tests/integration/common.sh
-source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-[[ -z ${UDAX_PEER:-} ]] || skip "a peer has no direct mapping"
-if grep -qs '^UDAX_SANITIZE:STRING=.' "$UDAX_BIN/../CMakeCache.txt"; then skip "programs cannot preload what is built with a sanitizer"; fi
-[[ $(id -u) -eq 0 ]] || skip "it takes root, whose userfaultfds see the kernel's faults"
-[[ -e $UDAX_BIN/../lib/libudax_preload.so ]] || skip "the shim is not built"
+# shellcheck source=tests/integration/direct_common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/direct_common.sh"
 need python3
 
-direct_counter() { "$UDAX_BIN/udaxctl" stat --json "$mnt" | python3 -c "import json,sys; print(json.load(sys.stdin)['direct']['$1'])"; }
-under() { timeout -s KILL 100 "$UDAX_BIN/udaxctl" run -- "$@"; }
 here_is() {  # here_is PROGRAM: or it is left out
   command -v "$1" >/dev/null || { say "without $1, which is not installed"; return 1; }
 }
@@ -21,9 +15,7 @@ was_direct() {  # was_direct WHAT MAPS-BEFORE
   [[ $(direct_counter maps) -gt $2 ]] || fail "$1: nothing was mapped directly"
 }
 
-make_pool 256M
-mount_pool -o direct=owner
-setfattr -n user.udax.dax -v 1 "$mnt"
+start_direct 256M direct=owner
 
 before=$(direct_counter maps)
 under python3 - "$mnt/py" <<'END_OF_PROGRAM'

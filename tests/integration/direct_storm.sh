@@ -5,31 +5,21 @@
 # the kernel's mappings, which must agree; and controls: steps of the client are taken away by knobs, and it must show.
 # UDAX_SECONDS: how long each run takes (default 5). UDAX_SEED: of the first.
 set -euo pipefail
-# shellcheck source=tests/integration/common.sh
-source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-[[ -z ${UDAX_PEER:-} ]] || skip "a peer has no direct mapping"
-if grep -qs '^UDAX_SANITIZE:STRING=.' "$UDAX_BIN/../CMakeCache.txt"; then skip "programs cannot preload what is built with a sanitizer"; fi
-[[ $(id -u) -eq 0 ]] || skip "it takes root, whose userfaultfds see the kernel's faults"
+# shellcheck source=tests/integration/direct_common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/direct_common.sh"
+need python3
 program=$UDAX_BIN/direct_storm
 [[ -x $program ]] || skip "$program is not built"
-shim=$UDAX_BIN/../lib/libudax_preload.so
-[[ -e $shim ]] || skip "$shim is not built"
 seconds=${UDAX_SECONDS:-5}
 seed=$(new_seed)
 say "seed $seed (UDAX_SEED=$seed repeats it)"
 
-direct_counter() { "$UDAX_BIN/udaxctl" stat --json "$mnt" | python3 -c "import json,sys; print(json.load(sys.stdin)['direct']['$1'])"; }
-start() {
-  make_pool 128M
-  mount_pool -o direct=owner,dax=inode
-  setfattr -n user.udax.dax -v 1 "$mnt"
-}
 storm() {  # storm FILE COMMAND...
   seed=$((seed + 1))
   timeout -s KILL "$((seconds + 60))" "${@:2}" "$program" "$mnt/$1" "$seed" "$seconds" >"$work/run.log" 2>&1
 }
 
-start
+start_direct 128M direct=owner,dax=inode
 storm direct "$UDAX_BIN/udaxctl" run -- || fail "direct, seed $seed: $(tail -n 20 "$work/run.log")"
 maps=$(direct_counter maps)
 [[ $maps -gt 100 ]] || fail "the daemon mapped $maps times: these were no direct mappings"
@@ -48,7 +38,7 @@ if ! "$UDAX_BIN/udaxfs" --help | grep -q 'direct='; then skip "this daemon has n
 for knob in client.skip_hole client.naive_hole; do
   caught=
   for _ in {1..12}; do
-    start
+    start_direct 128M direct=owner,dax=inode
     UDAX_KNOBS=$knob storm control "$UDAX_BIN/udaxctl" run -- || caught=yes
     kill_daemon
     [[ -z $caught ]] || break

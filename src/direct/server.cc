@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdio>
 #include <cstring>
+#include <iterator>
 #include <new>
 #include <system_error>
 
@@ -78,6 +79,8 @@ Server::Server(fs::Filesystem& fs, const Policy& policy)
 
 Result<std::unique_ptr<Server>> Server::start(fs::Filesystem& fs, const Policy& policy, std::string* why) try {
   std::unique_ptr<Server> server(new Server(fs, policy));
+  UDAX_TRY(const media::LoadedSuperblock super, media::load_superblock(fs.medium(), why));
+  std::copy(std::begin(super.raw.uuid), std::end(super.raw.uuid), server->pool_uuid_.begin());
   UDAX_CHECK(server->listen(why));
   server->shared_.reset(
       new Shared{fs, server->cookies_, server->counters_, server->uffd_device_.get(), mappings_max(),
@@ -237,7 +240,6 @@ Result<udax_ioc_direct> Server::give_leave(fs::OpenFile& file, uint32_t uid) {
   if (!file.dax()) return Error::kNotSupported;
   const Leave leave{file.ino(), file.inode().snapshot().generation, file.flags(), uid};
   UDAX_TRY(const Cookie cookie, cookies_.issue(leave, monotonic_ns()));
-  UDAX_TRY(const media::LoadedSuperblock loaded, media::load_superblock(fs_.medium()));
   udax_ioc_direct out{};
   out.version = kProtocolVersion;
   out.pid = static_cast<uint32_t>(::getpid());
@@ -245,8 +247,8 @@ Result<udax_ioc_direct> Server::give_leave(fs::OpenFile& file, uint32_t uid) {
   out.address_length = static_cast<uint32_t>(address_.size());
   std::memcpy(out.cookie, cookie.data(), cookie.size());
   std::memcpy(out.address, address_.data(), address_.size());
-  static_assert(sizeof(out.pool) == sizeof(loaded.raw.uuid));
-  std::memcpy(out.pool, loaded.raw.uuid, sizeof(out.pool));
+  static_assert(sizeof(out.pool) == sizeof(pool_uuid_));
+  std::memcpy(out.pool, pool_uuid_.data(), sizeof(out.pool));
   return out;
 }
 

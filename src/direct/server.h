@@ -13,6 +13,7 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <thread>
@@ -71,6 +72,7 @@ class Server final : public mapping::Mapper {
   fs::Filesystem& fs_;
   const Policy policy_;
   const uint32_t uid_;
+  std::array<uint8_t, 16> pool_uuid_{};
   CookieJar cookies_;
   Counters counters_;
   OwnedFd uffd_device_;

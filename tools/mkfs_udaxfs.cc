@@ -23,6 +23,7 @@
 #include "media/pool_medium.h"
 #include "media/pool_name.h"
 #include "media/superblock.h"
+#include "media/uuid.h"
 #include "mkfs/make_pool.h"
 
 namespace {

@@ -32,17 +32,6 @@ std::string size_text(uint64_t bytes) {
   return text;
 }
 
-std::string uuid_text(const uint8_t (&uuid)[16]) {
-  std::string text;
-  for (size_t i = 0; i < sizeof uuid; ++i) {
-    char digits[3];
-    std::snprintf(digits, sizeof digits, "%02x", uuid[i]);
-    if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
-    text += digits;
-  }
-  return text;
-}
-
 std::string time_text(int64_t seconds, uint32_t nanoseconds) {
   const auto time = static_cast<time_t>(seconds);
   struct tm parts {};

@@ -28,7 +28,6 @@ using tools::printable;
 
 /// "12.5 MiB"
 std::string size_text(uint64_t bytes);
-std::string uuid_text(const uint8_t (&uuid)[16]);
 std::string time_text(int64_t seconds, uint32_t nanoseconds);
 
 /// A descriptor that closes itself.

@@ -16,6 +16,7 @@
 #include "media/pool_medium.h"
 #include "media/pool_name.h"
 #include "media/superblock.h"
+#include "media/uuid.h"
 #include "udaxctl.h"
 
 namespace udax::ctl {
@@ -105,7 +106,7 @@ void Dump::superblock() const {
               sb.version_major.get(), sb.version_minor.get(), sb.compat.get(), sb.ro_compat.get(),
               sb.incompat.get());
   const char* const label = reinterpret_cast<const char*>(sb.label);
-  std::printf("  uuid %s, label \"%s\"\n", uuid_text(sb.uuid).c_str(),
+  std::printf("  uuid %s, label \"%s\"\n", media::uuid_text(sb.uuid).c_str(),
               printable({label, strnlen(label, sizeof sb.label)}).c_str());
   std::printf("  %" PRIu64 " blocks, %" PRIu64 " groups, %" PRIu64 " blocks reserved\n", sb.block_count.get(),
               sb.group_count.get(), sb.reserved_blocks.get());

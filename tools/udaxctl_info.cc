@@ -15,6 +15,7 @@
 #include "media/pool_medium.h"
 #include "media/pool_name.h"
 #include "media/superblock.h"
+#include "media/uuid.h"
 #include "udax/ioctl.h"
 #include "udaxctl.h"
 
@@ -38,7 +39,7 @@ const char* dax_text(uint32_t mode) {
 }
 
 nlohmann::json mount_json(const udax_ioc_info& info) {
-  return {{"uuid", uuid_text(info.uuid)},
+  return {{"uuid", media::uuid_text(info.uuid)},
           {"label", std::string(info.label, strnlen(info.label, sizeof info.label))},
           {"version", std::to_string(info.version_major) + "." + std::to_string(info.version_minor)},
           {"block_size", info.block_size},
@@ -68,7 +69,7 @@ nlohmann::json pool_json(const media::PoolMedium& medium, const media::LoadedSup
   const format::Superblock& sb = super.raw;
   const media::Holder holder = media::PoolMedium::read_holder(medium);
   const char* const label = reinterpret_cast<const char*>(sb.label);
-  nlohmann::json out = {{"uuid", uuid_text(sb.uuid)},
+  nlohmann::json out = {{"uuid", media::uuid_text(sb.uuid)},
                         {"label", std::string(label, strnlen(label, sizeof sb.label))},
                         {"version", std::to_string(sb.version_major) + "." + std::to_string(sb.version_minor)},
                         {"block_size", sb.block_size.get()},

@@ -18,6 +18,7 @@
 #include "media/pool_lock.h"
 #include "media/pool_mapping.h"
 #include "media/superblock.h"
+#include "media/uuid.h"
 
 namespace udax::media {
 namespace {
@@ -135,17 +136,6 @@ Contents identify_pool(const std::string& path) {
 }
 
 }  // namespace
-
-std::string uuid_text(const uint8_t (&uuid)[16]) {
-  static constexpr char kDigits[] = "0123456789abcdef";
-  std::string text;
-  for (size_t i = 0; i < sizeof uuid; ++i) {
-    if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
-    text += kDigits[uuid[i] >> 4];
-    text += kDigits[uuid[i] & 15];
-  }
-  return text;
-}
 
 std::optional<std::string> find_foreign(const Medium& medium) {
   const Contents contents = find_foreign_contents(medium);

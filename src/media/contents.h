@@ -27,7 +27,4 @@ struct Contents {
 /// Of a devdax device, a block device or a file. Takes no lock and writes nothing. May throw std::bad_alloc.
 [[nodiscard]] Contents identify(const std::string& path);
 
-/// 16 bytes as text with dashes.
-[[nodiscard]] std::string uuid_text(const uint8_t (&uuid)[16]);
-
 }  // namespace udax::media

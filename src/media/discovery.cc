@@ -14,6 +14,7 @@
 #include <set>
 
 #include "base/types.h"
+#include "media/uuid.h"
 
 namespace udax::media {
 namespace {
@@ -29,16 +30,10 @@ struct DaxctlUnref {
 
 std::string text_or_empty(const char* text) { return text == nullptr ? std::string() : std::string(text); }
 
-std::string uuid_to_text(const uuid_t& uuid) {
-  static constexpr char kDigits[] = "0123456789abcdef";
-  if (std::all_of(std::begin(uuid), std::end(uuid), [](unsigned char byte) { return byte == 0; })) return "";
-  std::string text;
-  for (size_t i = 0; i < sizeof uuid; ++i) {
-    if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
-    text += kDigits[uuid[i] >> 4];
-    text += kDigits[uuid[i] & 15];
-  }
-  return text;
+/// The libraries give zeroes for one that there is not.
+std::string uuid_or_empty(const uuid_t& uuid) {
+  const bool is_given = std::any_of(std::begin(uuid), std::end(uuid), [](uint8_t byte) { return byte != 0; });
+  return is_given ? uuid_text(uuid) : std::string();
 }
 
 /// The libraries say 0, or all ones, for what they could not read.
@@ -95,7 +90,7 @@ std::vector<LostRange> bad_of(ndctl_namespace* ndns, uint64_t size) {
 void describe_devdax(ndctl_dax* dax, const std::vector<LostRange>& bad_memory, Namespace& ns) {
   uuid_t uuid{};
   ndctl_dax_get_uuid(dax, uuid);
-  ns.uuid = uuid_to_text(uuid);
+  ns.uuid = uuid_or_empty(uuid);
   ns.size = known_or_zero(ndctl_dax_get_size(dax));
   ns.alignment = ndctl_dax_get_align(dax);
   daxctl_region* const region = ndctl_dax_get_daxctl_region(dax);
@@ -132,7 +127,7 @@ Namespace describe(ndctl_namespace* ndns, const std::vector<LostRange>& bad_memo
     ndctl_namespace_get_uuid(ndns, uuid);
     if (ndctl_namespace_is_enabled(ndns) > 0) ns.device = text_or_empty(ndctl_namespace_get_block_device(ndns));
   }
-  ns.uuid = uuid_to_text(uuid);
+  ns.uuid = uuid_or_empty(uuid);
   ns.bad = bad_of(ndns, ns.size);
   return ns;
 }

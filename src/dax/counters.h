@@ -30,6 +30,7 @@ struct BasicCounters {
   T pages_returned{};   // written back by it
   T pages_twinned{};    // changed by others while a copy was out
   T copies_recalled{};  // times that copies were taken back
+  T copies_doubted{};   // cached writes of which a copy might have lacked the bytes
   T flips{};            // of the DAX flag
 };
 
@@ -37,10 +38,9 @@ using CounterValues = BasicCounters<uint64_t>;
 
 struct Counters : BasicCounters<std::atomic<uint64_t>> {
   [[nodiscard]] CounterValues values() const {
-    return {read_data,       read_zero,     write_data,   write_filled,       copied,
-            beyond_end,      failed,        huge,         zero_views_dropped, writebacks,
-            entries_flushed, bytes_flushed, pages_filled, pages_returned,     pages_twinned,
-            copies_recalled, flips};
+    return {read_data,    read_zero,      write_data,         write_filled,    copied,          beyond_end,
+            failed,       huge,           zero_views_dropped, writebacks,      entries_flushed, bytes_flushed,
+            pages_filled, pages_returned, pages_twinned,      copies_recalled, copies_doubted,  flips};
   }
 };
 

@@ -73,6 +73,33 @@ Status Ops::keep_copies(inode::Inode& inode, uint64_t offset, uint64_t size) con
   return {};
 }
 
+Result<uint64_t> Ops::write_beside_copies(inode::Inode& inode, uint64_t offset, std::span<const std::byte> data,
+                                          bool kill_suidgid, Tearing tearing, DoubtfulCopies* doubtful) const {
+  UDAX_TRY(mapping::AddressSpace* const space, inode.make_space());
+  mapping::PageCopies& copies = space->copies;
+  const FileBlock from = first_block(offset);
+  const FileBlock to = end_block(offset + data.size());
+  const bool is_doubtful = doubtful != nullptr && copies.may_lack(from, to) && !UDAX_KNOB("fs.copies.no_doubt");
+  DoubtfulCopies doubt;
+  if (is_doubtful) {
+    doubt = {offset, {data.begin(), data.end()}, inode.image().size};
+    // What comes back may have the bytes or not: told from what was there before, neither harms them.
+    UDAX_CHECK(keep_copies(inode, offset, data.size()));
+  }
+  UDAX_CHECK(copies_go_out(inode, from, to, false));
+  UDAX_TRY(const uint64_t done, write_exclusive(inode, offset, data, kill_suidgid, tearing));
+  copies.note_written(from, to);
+  if (is_doubtful) {
+    doubt.bytes.resize(done);
+    *doubtful = std::move(doubt);
+    dax::count(dax().counters().copies_doubted);
+  } else {
+    // The same bytes go to the file and to the copies, so nothing needs to be kept to tell them apart.
+    copies.overlay(offset, data.first(done));
+  }
+  return done;
+}
+
 void Ops::copies_cut(inode::Inode& inode, uint64_t size) {
   mapping::PageCopies* const copies = copies_of(inode);
   if (copies == nullptr) return;
@@ -100,9 +127,7 @@ Status Filesystem::fill(OpenFile& file, uint64_t offset, uint64_t size, const Re
     const SharedLockGuard guard(inode.rwsem);
     if (ops.tracks_copies(inode)) {
       mapping::AddressSpace* const space = inode.space();
-      if (space == nullptr || !space->copies.all_fresh(from, to)) return false;
-      // A recall that is about to end must not take these for the copies that it has dropped.
-      space->copies.hand_out_again();
+      if (space == nullptr || !space->copies.hand_out_again(from, to)) return false;
     }
     UDAX_CHECK(ops.read_held(inode, offset, size, sink, true));
     return true;
@@ -151,8 +176,29 @@ Status Filesystem::write_back(OpenFile& file, uint64_t offset, std::span<const s
 }
 
 Result<uint64_t> Filesystem::write_through(OpenFile& file, uint64_t offset, std::span<const std::byte> data,
-                                           bool kill_suidgid) {
-  return write_as(Bytes::kCached, file, offset, data, false, kill_suidgid, nullptr);
+                                           bool kill_suidgid, DoubtfulCopies* doubtful) try {
+  return write_as(Bytes::kCached, file, offset, data, false, kill_suidgid, nullptr, doubtful);
+} catch (const std::bad_alloc&) {
+  return Error::kNoMemory;
+}
+
+bool Filesystem::mend_copies(OpenFile& file, const DoubtfulCopies& doubtful) {
+  const uint64_t shown = doubtful.shown();
+  mappers().drop_copies_unlike(file.inode().ino(), doubtful.offset, std::span(doubtful.bytes).first(shown));
+  if (shown < doubtful.bytes.size() && (doubtful.size_before & (kBlockSize - 1)) != 0) return false;
+  settle_copies(file.inode(), doubtful);
+  return true;
+}
+
+void Filesystem::mend_copies_at_end(OpenFile& file, const DoubtfulCopies& doubtful) {
+  const FileBlock last = first_block(doubtful.size_before);
+  mappers().drop_copies(file.inode().ino(), mapping::bytes_of(last, FileBlock(last.value + 1)));
+  settle_copies(file.inode(), doubtful);
+}
+
+void Filesystem::settle_copies(inode::Inode& inode, const DoubtfulCopies& doubtful) {
+  const LockGuard guard(inode.rwsem);
+  inode.space()->copies.settle(doubtful.offset, doubtful.bytes);
 }
 
 void Filesystem::recall(OpenFile& file, const StaleCopies& stale) { recall(file.inode(), stale); }

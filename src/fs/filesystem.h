@@ -82,6 +82,18 @@ struct StaleCopies {
   [[nodiscard]] bool any() const { return from < to; }
 };
 
+/// Copies that may lack what was written through the cache: handed out again since it was put there. See page_copies.h.
+struct DoubtfulCopies {
+  uint64_t offset = 0;
+  std::vector<std::byte> bytes;  // that were written; none: no copy is in doubt
+  uint64_t size_before = 0;      // of the file, as their holder still knows it
+  [[nodiscard]] bool any() const { return !bytes.empty(); }
+  /// How many of the bytes are within that size.
+  [[nodiscard]] uint64_t shown() const {
+    return size_before <= offset ? 0 : std::min<uint64_t>(bytes.size(), size_before - offset);
+  }
+};
+
 /// How a file is accessed, for those who ask.
 struct DaxState {
   bool flag = false;      // stored in the inode
@@ -186,9 +198,14 @@ class Filesystem {
   [[nodiscard]] Status fill(OpenFile& file, uint64_t offset, uint64_t size, const ReadSink& sink);
   /// Pages come back. What their holder did not change is left alone; the size stays.
   [[nodiscard]] Status write_back(OpenFile& file, uint64_t offset, std::span<const std::byte> data);
-  /// write() of bytes that are in the cache's pages, too.
+  /// write() of bytes that are in the cache's pages, too. If it says that some copies are in `doubtful`: mend_copies() next.
   [[nodiscard]] Result<uint64_t> write_through(OpenFile& file, uint64_t offset, std::span<const std::byte> data,
-                                               bool kill_suidgid);
+                                               bool kill_suidgid, DoubtfulCopies* doubtful);
+  /// Drops the copies that lack the bytes, and only those: of others the holder may keep a page locked until it is told that the
+  /// write is done. REQUIRES: as recall(), and that whoever wrote is not told yet. False: what lies beyond the file's end as the
+  /// holder knows it cannot be looked at; once it is told, mend_copies_at_end() is to follow.
+  [[nodiscard]] bool mend_copies(OpenFile& file, const DoubtfulCopies& doubtful);
+  void mend_copies_at_end(OpenFile& file, const DoubtfulCopies& doubtful);
   /// Takes back the copies that a write() has made stale. REQUIRES: no lock, and a thread that the holder of the copies
   /// does not wait for. To be called before whoever wrote is told so.
   void recall(OpenFile& file, const StaleCopies& stale);
@@ -241,11 +258,12 @@ class Filesystem {
   void release(OpenFile& file);
   [[nodiscard]] Status flush_all();
   void recall(inode::Inode& inode, const StaleCopies& stale);
+  static void settle_copies(inode::Inode& inode, const DoubtfulCopies& doubtful);
   /// Whose bytes a write's are: its caller's alone, or in the pages of a cache as well.
   enum class Bytes : uint8_t { kApart, kCached };
   [[nodiscard]] Result<uint64_t> write_as(Bytes bytes, OpenFile& file, uint64_t offset,
                                           std::span<const std::byte> data, bool append, bool kill_suidgid,
-                                          StaleCopies* stale);
+                                          StaleCopies* stale, DoubtfulCopies* doubtful);
 
   std::shared_ptr<media::Medium> medium_;
   MountOptions options_;

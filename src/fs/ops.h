@@ -177,6 +177,10 @@ struct Ops {
   /// Copies of [from, to) are about to be made: of what the file holds (fresh), or by who writes whole pages. Notes them, and
   /// takes the mappers' views back. kNoMemory. REQUIRES: rwsem exclusive.
   [[nodiscard]] Status copies_go_out(inode::Inode& inode, FileBlock from, FileBlock to, bool is_fresh) const;
+  /// A write through the cache of copies, of a file that is tracked. REQUIRES: rwsem exclusive.
+  [[nodiscard]] Result<uint64_t> write_beside_copies(inode::Inode& inode, uint64_t offset,
+                                                     std::span<const std::byte> data, bool kill_suidgid,
+                                                     Tearing tearing, DoubtfulCopies* doubtful) const;
   /// Copies of [offset, offset + size) are out, and the bytes are about to change: see mapping/page_copies.h. REQUIRES: rwsem
   /// exclusive.
   [[nodiscard]] Status keep_copies(inode::Inode& inode, uint64_t offset, uint64_t size) const;

@@ -183,12 +183,12 @@ Result<uint64_t> Ops::write_exclusive(inode::Inode& inode, uint64_t offset, std:
 
 Result<uint64_t> Filesystem::write(OpenFile& file, uint64_t offset, std::span<const std::byte> data, bool append,
                                    bool kill_suidgid, StaleCopies* stale) {
-  return write_as(Bytes::kApart, file, offset, data, append, kill_suidgid, stale);
+  return write_as(Bytes::kApart, file, offset, data, append, kill_suidgid, stale, nullptr);
 }
 
 Result<uint64_t> Filesystem::write_as(Bytes bytes, OpenFile& file, uint64_t offset,
                                       std::span<const std::byte> data, bool append, bool kill_suidgid,
-                                      StaleCopies* stale) {
+                                      StaleCopies* stale, DoubtfulCopies* doubtful) {
   const Ops ops{*this};
   UDAX_CHECK(ops.check_writable());
   inode::Inode& inode = file.inode();
@@ -217,11 +217,7 @@ Result<uint64_t> Filesystem::write_as(Bytes bytes, OpenFile& file, uint64_t offs
     }
     const FileBlock first(offset >> kBlockShift);
     if (bytes == Bytes::kCached && ops.tracks_copies(inode)) {
-      // The same bytes go to the file and to the copies, so nothing needs to be kept to tell them apart.
-      UDAX_CHECK(ops.copies_go_out(inode, first, FileBlock(blocks_for(offset + data.size())), false));
-      UDAX_TRY(const uint64_t done, ops.write_exclusive(inode, offset, data, kill_suidgid, tearing));
-      inode.space()->copies.overlay(offset, data.first(done));
-      return done;
+      return ops.write_beside_copies(inode, offset, data, kill_suidgid, tearing, doubtful);
     }
     const bool copies = has_copies(inode, offset, data.size());
     if (copies) UDAX_CHECK(ops.keep_copies(inode, offset, data.size()));

@@ -58,16 +58,9 @@ Status Dispatcher::write(Call& call) {
     (void)call.send(out);
     return {};
   }
+  if (!file->dax() && (in.flags & O_DIRECT) == 0) return write_through(call, in, data, std::move(file));
   const bool kill = (in.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
   const bool loses_setuid = kill && has_setuid(*file);
-  if (!file->dax() && (in.flags & O_DIRECT) == 0) {
-    // The kernel has put the bytes into its pages, where it says; a sync of O_SYNC follows as a request of its own.
-    UDAX_TRY(const uint64_t written, fs_.write_through(*file, in.offset, data, kill));
-    if (loses_setuid) invalidate_attributes(call.ino());
-    out.size = static_cast<uint32_t>(written);
-    (void)call.send(out);
-    return {};
-  }
   // Only direct writes of DAX files are placed here.
   const bool append = file->dax() && (in.flags & O_APPEND) != 0;
   fs::StaleCopies stale;
@@ -79,13 +72,40 @@ Status Dispatcher::write(Call& call) {
   out.size = static_cast<uint32_t>(written);
   if (stale.any()) {
     const auto kept = std::make_shared<HandleTable::Use>(std::move(file));
-    if (finish_later(call, [this, kept, stale, out, unique = call.header().unique](ReplyChannel& channel) {
-          fs_.recall(**kept, stale);
-          Call::send_to(channel, unique, {}, std::as_bytes(std::span(&out, 1)));
-        })) {
+    if (finish_later(call, recalls_,
+                     [this, kept, stale, out, unique = call.header().unique](ReplyChannel& channel) {
+                       fs_.recall(**kept, stale);
+                       Call::send_to(channel, unique, {}, std::as_bytes(std::span(&out, 1)));
+                     })) {
       return {};
     }
     // No thread to do it, at the mount's end: the write has happened all the same.
+  }
+  (void)call.send(out);
+  return {};
+}
+
+/// The kernel has put the bytes into its pages; a sync of O_SYNC follows as a request of its own.
+Status Dispatcher::write_through(Call& call, const fuse_write_in& in, std::span<const std::byte> data,
+                                 HandleTable::Use file) {
+  if (UDAX_KNOB("fuse.write_through_late")) ::usleep(1'000'000);
+  const bool kill = (in.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
+  const bool loses_setuid = kill && has_setuid(*file);
+  fs::DoubtfulCopies doubtful;
+  fuse_write_out out{};
+  UDAX_TRY(const uint64_t written, fs_.write_through(*file, in.offset, data, kill, &doubtful));
+  if (loses_setuid) invalidate_attributes(call.ino());
+  out.size = static_cast<uint32_t>(written);
+  if (doubtful.any()) {
+    const auto kept = std::make_shared<HandleTable::Use>(std::move(file));
+    const auto doubt = std::make_shared<const fs::DoubtfulCopies>(std::move(doubtful));
+    if (finish_later(call, mends_, [this, kept, doubt, out, unique = call.header().unique](ReplyChannel& channel) {
+          const bool all_mended = fs_.mend_copies(**kept, *doubt);
+          Call::send_to(channel, unique, {}, std::as_bytes(std::span(&out, 1)));
+          if (!all_mended) fs_.mend_copies_at_end(**kept, *doubt);
+        })) {
+      return {};
+    }
   }
   (void)call.send(out);
   return {};

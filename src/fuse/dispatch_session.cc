@@ -90,6 +90,13 @@ Status Dispatcher::init(Call& call) {
 }
 
 Status Dispatcher::destroy(Call&) { return {}; }
+Status Dispatcher::notify_reply(Call& call) {
+  UDAX_TRY(const auto in, call.in.take<fuse_notify_retrieve_in>());
+  UDAX_TRY(const auto bytes, call.in.take_bytes(in.size));
+  if (retrieval_taker_ != nullptr) retrieval_taker_->take_retrieved(call.header().unique, bytes);
+  return {};
+}
+
 Status Dispatcher::nothing(Call&) { return {}; }
 Status Dispatcher::not_implemented(Call&) { return Error::kNotImplemented; }
 

@@ -50,7 +50,7 @@ const Dispatcher::Entry* Dispatcher::find(uint32_t opcode) {
     t[FUSE_STATFS] = {&D::statfs};
     t[FUSE_SYNCFS] = {&D::syncfs};
     t[FUSE_INTERRUPT] = {&D::nothing, false};
-    t[FUSE_NOTIFY_REPLY] = {&D::nothing, false};
+    t[FUSE_NOTIFY_REPLY] = {&D::notify_reply, false};
     t[FUSE_LOOKUP] = {&D::lookup};
     t[FUSE_FORGET] = {&D::forget, false};
     t[FUSE_BATCH_FORGET] = {&D::batch_forget, false};
@@ -137,10 +137,10 @@ Status Dispatcher::serve(Call& call, const Entry* entry) noexcept {
   }
 }
 
-Status Dispatcher::finish_later(Call& call, LaterJob job) {
-  if (deferrer_ == nullptr) {
+Status Dispatcher::finish_later(Call& call, Deferrer* who, LaterJob job) {
+  if (who == nullptr) {
     job(call.channel());
-  } else if (!deferrer_->defer_job([channel = call.channel().detach(), job = std::move(job)] { job(*channel); })) {
+  } else if (!who->defer_job([channel = call.channel().detach(), job = std::move(job)] { job(*channel); })) {
     return Error::kBusy;
   }
   call.set_replied();
@@ -148,8 +148,8 @@ Status Dispatcher::finish_later(Call& call, LaterJob job) {
 }
 
 Status Dispatcher::change_later(Call& call, std::function<Status()> change, bool with_ioctl_out) {
-  return finish_later(call, [this, ino = call.ino(), unique = call.header().unique, change = std::move(change),
-                             with_ioctl_out](ReplyChannel& channel) {
+  const auto job = [this, ino = call.ino(), unique = call.header().unique, change = std::move(change),
+                    with_ioctl_out](ReplyChannel& channel) {
     Status changed;
     try {
       changed = change();
@@ -160,7 +160,8 @@ Status Dispatcher::change_later(Call& call, std::function<Status()> change, bool
     const fuse_ioctl_out out{};
     Call::send_to(channel, unique, changed,
                   with_ioctl_out ? std::as_bytes(std::span(&out, 1)) : std::span<const std::byte>());
-  });
+  };
+  return finish_later(call, recalls_, job);
 }
 
 void Dispatcher::invalidate_attributes(Ino ino) {

@@ -77,6 +77,16 @@ class Notifier {
   virtual ~Notifier() = default;
   /// False: the kernel did not take it (for instance, it does not know the inode).
   virtual bool notify(int32_t code, std::span<const iovec> pieces) = 0;
+  /// False: the mount is gone, and no answer to a notification will come any more.
+  [[nodiscard]] virtual bool is_connected() = 0;
+};
+
+/// Takes the kernel's answers to FUSE_NOTIFY_RETRIEVE.
+class RetrievalTaker {
+ public:
+  virtual ~RetrievalTaker() = default;
+  /// `id`: of the notification. `bytes`: what the kernel's pages hold from its offset on, up to the first page that it has not.
+  virtual void take_retrieved(uint64_t id, std::span<const std::byte> bytes) = 0;
 };
 
 struct Request {
@@ -122,8 +132,15 @@ class Dispatcher {
 
   /// Where notifications go; null: nowhere. REQUIRES: before the first request.
   void set_notifier(Notifier* notifier) { notifier_ = notifier; }
-  /// Who finishes requests that need a recall of pages; null: they are finished at once. REQUIRES: before the first request.
-  void set_deferrer(Deferrer* deferrer) { deferrer_ = deferrer; }
+  /// Where answers to retrievals go; null: nowhere. REQUIRES: before the first request.
+  void set_retrieval_taker(RetrievalTaker* taker) { retrieval_taker_ = taker; }
+  /// Who finishes requests that need a recall of pages, and those that need a look at pages first; null: they are finished at
+  /// once. Two, since a recall may wait for a page that a request of the second kind holds locked. REQUIRES: before the first
+  /// request.
+  void set_deferrers(Deferrer* recalls, Deferrer* mends) {
+    recalls_ = recalls;
+    mends_ = mends;
+  }
   /// Statistics for one more thread; they live as long as the dispatcher. kNoMemory.
   [[nodiscard]] Result<OpStats*> add_stats();
 
@@ -157,6 +174,7 @@ class Dispatcher {
   Status destroy(Call&);
   Status statfs(Call&);
   Status syncfs(Call&);
+  Status notify_reply(Call&);
   Status nothing(Call&);
   Status not_implemented(Call&);
 
@@ -218,10 +236,12 @@ class Dispatcher {
   [[nodiscard]] Status reply_entry(Call&, const fs::Attr& attr);
   [[nodiscard]] Status reply_created(Call&, fs::OpenFilePtr file, const fs::Attr& attr);
   [[nodiscard]] Status reply_xattr(Call&, uint32_t room, std::span<const std::byte> value);
+  [[nodiscard]] Status write_through(Call& call, const fuse_write_in& in, std::span<const std::byte> data,
+                                     HandleTable::Use file);
   [[nodiscard]] Result<uint64_t> do_copy(const fuse_copy_file_range_in& in, Call& call);
   /// Has `job` reply, by the channel it is given, instead of this thread. kBusy: it will not.
   using LaterJob = std::function<void(ReplyChannel&)>;
-  [[nodiscard]] Status finish_later(Call& call, LaterJob job);
+  [[nodiscard]] static Status finish_later(Call& call, Deferrer* who, LaterJob job);
   /// Does `change` on a thread that may recall pages, and replies with `success`' bytes, or the error.
   [[nodiscard]] Status change_later(Call& call, std::function<Status()> change, bool with_ioctl_out);
   [[nodiscard]] uint32_t open_reply_flags(const fs::OpenFile& file) const;
@@ -232,7 +252,9 @@ class Dispatcher {
   fs::Filesystem& fs_;
   const DispatcherOptions options_;
   Notifier* notifier_ = nullptr;
-  Deferrer* deferrer_ = nullptr;
+  RetrievalTaker* retrieval_taker_ = nullptr;
+  Deferrer* recalls_ = nullptr;
+  Deferrer* mends_ = nullptr;
   bool has_rings_ = false;
   HandleTable handles_;
   std::atomic<bool> initialized_{false};

@@ -9,21 +9,41 @@
 //
 // The kernel writes dirty pages back before it drops them (launder_folio). It does not say if it could not drop one: a
 // page that somebody dirties at that very moment through a pin of its own (O_DIRECT into the mapping) may stay.
+//
+// What a write to the page cache has put into a page may not be there any more when the write comes here (see
+// mapping/page_copies.h). The page is locked until the reply if it was not up to date, and then it has the bytes, or it is
+// another, or gone. So it is looked at (FUSE_NOTIFY_RETRIEVE takes no lock) and dropped only if it differs.
+//
+// Thread safety: all of it, from any thread.
 #pragma once
+
+#include <condition_variable>
+#include <mutex>
 
 #include "fuse/dispatcher.h"
 #include "mapping/mapper.h"
 
 namespace udax::fuse {
 
-class KernelPages final : public mapping::CopyHolder {
+class KernelPages final : public mapping::CopyHolder, public RetrievalTaker {
  public:
   /// `notifier` must outlive this.
   explicit KernelPages(Notifier& notifier) : notifier_(notifier) {}
   void drop_copies(Ino ino, mapping::ByteRange range) override;
+  void drop_copies_unlike(Ino ino, uint64_t offset, std::span<const std::byte> bytes) override;
+  void take_retrieved(uint64_t id, std::span<const std::byte> bytes) override;
 
  private:
+  [[nodiscard]] bool differs(Ino ino, uint64_t offset, std::span<const std::byte> bytes);
+
   Notifier& notifier_;
+  std::mutex one_look_;  // at a time; taken before mutex_
+  std::mutex mutex_;
+  std::condition_variable answered_;
+  uint64_t look_ = 0;  // the last
+  std::span<const std::byte> expected_;
+  bool is_answered_ = true;
+  bool differs_ = false;
 };
 
 }  // namespace udax::fuse

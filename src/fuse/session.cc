@@ -18,10 +18,12 @@ Session::Session(fs::Filesystem& fs, std::unique_ptr<KernelMount> kernel, const 
       kernel_(std::move(kernel)),
       dispatcher_(fs, options.dispatcher),
       pages_(*this),
-      worker_(dispatcher_, "fuse-recall", 1),
+      recalls_(dispatcher_, "fuse-recall", 1),
+      mends_(dispatcher_, "fuse-mend", 1),
       readers_(kernel_->fd(), dispatcher_, options.threads) {
   dispatcher_.set_notifier(this);
-  dispatcher_.set_deferrer(&worker_);
+  dispatcher_.set_retrieval_taker(&pages_);
+  dispatcher_.set_deferrers(&recalls_, &mends_);
 }
 
 Result<std::unique_ptr<Session>> Session::mount(fs::Filesystem& fs, const SessionOptions& options,
@@ -103,7 +105,8 @@ bool Session::unmount() {
 
 void Session::end() {
   if (kernel_ == nullptr) return;
-  worker_.stop();  // while readers serve what it waits for
+  recalls_.stop();  // while readers serve what they wait for
+  mends_.stop();
   // Queues first: what their threads wait for ends with the mount, or when they are told so.
   rings_.reset();
   readers_.stop();

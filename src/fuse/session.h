@@ -58,6 +58,7 @@ class Session final : private Notifier {
  private:
   Session(fs::Filesystem& fs, std::unique_ptr<KernelMount> kernel, const SessionOptions& options);
   bool notify(int32_t code, std::span<const iovec> pieces) override;
+  [[nodiscard]] bool is_connected() override { return !wait_ended(0); }
   [[nodiscard]] Status make_rings(Transport transport, std::string* why);
   [[nodiscard]] Status start(std::string* why);
   [[nodiscard]] bool wait_ended(int timeout_ms) const;
@@ -66,7 +67,8 @@ class Session final : private Notifier {
   std::unique_ptr<KernelMount> kernel_;
   Dispatcher dispatcher_;
   KernelPages pages_;
-  Worker worker_;  // takes back pages
+  Worker recalls_;  // take back pages
+  Worker mends_;    // look at pages, and take back some
   std::unique_ptr<RingPool> rings_;
   std::string transport_note_ = "requests come by /dev/fuse";
   ReaderPool readers_;

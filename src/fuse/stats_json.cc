@@ -34,10 +34,10 @@ void append_dax(std::string& out, const dax::CounterValues& c) {
                  R"("dax":{{"read_data":{},"read_zero":{},"write_data":{},"write_filled":{},"copied":{},)"
                  R"("beyond_end":{},"failed":{},"huge":{},"zero_views_dropped":{},"writebacks":{},)"
                  R"("entries_flushed":{},"flushed_bytes":{},"pages_filled":{},"pages_returned":{},)"
-                 R"("pages_twinned":{},"copies_recalled":{},"flips":{}}},)",
+                 R"("pages_twinned":{},"copies_recalled":{},"copies_doubted":{},"flips":{}}},)",
                  c.read_data, c.read_zero, c.write_data, c.write_filled, c.copied, c.beyond_end, c.failed, c.huge,
                  c.zero_views_dropped, c.writebacks, c.entries_flushed, c.bytes_flushed, c.pages_filled,
-                 c.pages_returned, c.pages_twinned, c.copies_recalled, c.flips);
+                 c.pages_returned, c.pages_twinned, c.copies_recalled, c.copies_doubted, c.flips);
 }
 
 void append_layers(std::string& out, const fs::Stats& s) {

@@ -20,7 +20,9 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "base/mutex.h"
@@ -64,6 +66,8 @@ class CopyHolder {
   /// Writes back what was stored to copies of the range, and drops them. REQUIRES: no lock, and not a thread that the
   /// holder waits for.
   virtual void drop_copies(Ino ino, ByteRange range) = 0;
+  /// The same, of those pages at `offset` whose copies do not hold `bytes`. Of the others the holder may wait for its caller.
+  virtual void drop_copies_unlike(Ino ino, uint64_t offset, std::span<const std::byte> bytes) = 0;
 };
 
 /// The mappers of a filesystem.
@@ -78,6 +82,7 @@ class MapperRegistry {
   void write_protect(Ino ino, ByteRange range);
   void collect(Ino ino, ByteRange range, std::vector<ByteRange>& stored);
   void drop_copies(Ino ino, ByteRange range);
+  void drop_copies_unlike(Ino ino, uint64_t offset, std::span<const std::byte> bytes);
   /// Whether somebody may hold views.
   [[nodiscard]] bool has_mappers() const { return mapper_count_.load() > 0; }
 

@@ -30,8 +30,23 @@ bool PageCopies::is_known_out(FileBlock at) const {
   return chunk != out_.end() && chunk->second.test(at.value % kChunkPages);
 }
 
-bool PageCopies::any_known(FileBlock from, FileBlock to) const {
-  for (auto c = out_.lower_bound(from.value / kChunkPages); c != out_.end(); ++c) {
+void PageCopies::set(Chunks& chunks, FileBlock from, FileBlock to) {
+  for (FileBlock at = from; at < to; at += 1) chunks[at.value / kChunkPages].set(at.value % kChunkPages);
+}
+
+void PageCopies::reset(Chunks& chunks, FileBlock from, FileBlock to) {
+  for (auto c = chunks.lower_bound(from.value / kChunkPages); c != chunks.end();) {
+    const uint64_t base = c->first * kChunkPages;
+    if (base >= to.value) break;
+    const uint64_t begin = std::max(from.value, base) - base;
+    const uint64_t end = std::min(to.value - base, kChunkPages);
+    for (uint64_t i = begin; i < end; ++i) c->second.reset(i);
+    c = c->second.none() ? chunks.erase(c) : std::next(c);
+  }
+}
+
+bool PageCopies::any_of(const Chunks& chunks, FileBlock from, FileBlock to) {
+  for (auto c = chunks.lower_bound(from.value / kChunkPages); c != chunks.end(); ++c) {
     const uint64_t base = c->first * kChunkPages;
     if (base >= to.value) return false;
     const uint64_t begin = std::max(from.value, base) - base;
@@ -46,32 +61,37 @@ bool PageCopies::any_known(FileBlock from, FileBlock to) const {
 bool PageCopies::any(FileBlock from, FileBlock to) const {
   if (from >= to || empty()) return false;
   const LockGuard guard(out_lock_);
-  return suspicions_ > 0 || any_known(from, to);
+  return suspicions_ > 0 || any_of(out_, from, to);
 }
 
-bool PageCopies::all_fresh(FileBlock from, FileBlock to) const {
+bool PageCopies::hand_out_again(FileBlock from, FileBlock to) {
   if (const auto twin = twins_.lower_bound(from.value); twin != twins_.end() && twin->first < to.value)
     return false;
   const LockGuard guard(out_lock_);
   for (FileBlock at = from; at < to; at += 1) {
     if (!is_known_out(at)) return false;
   }
+  set(handed_lately_, from, to);
+  // A recall that is about to end must not take these for the copies that it has dropped.
+  hand_out_count_.fetch_add(1, std::memory_order_relaxed);
   return true;
 }
 
-Status PageCopies::hand_out(FileBlock from, FileBlock to) {
+Status PageCopies::hand_out(FileBlock from, FileBlock to) try {
   UDAX_CHECK(note_out(from, to));
   twins_.erase(twins_.lower_bound(from.value), twins_.lower_bound(to.value));
+  const LockGuard guard(out_lock_);
+  set(handed_lately_, from, to);
   return {};
+} catch (const std::bad_alloc&) {
+  return Error::kNoMemory;
 }
 
 Status PageCopies::note_out(FileBlock from, FileBlock to) try {
   ++hand_out_count_;
   const LockGuard guard(out_lock_);
-  for (FileBlock at = from; at < to; at += 1) {
-    out_[at.value / kChunkPages].set(at.value % kChunkPages);
-    is_empty_.store(false);
-  }
+  is_empty_.store(false);
+  set(out_, from, to);
   return {};
 } catch (const std::bad_alloc&) {
   return Error::kNoMemory;
@@ -119,13 +139,17 @@ Status PageCopies::merge(uint64_t offset, std::span<const std::byte> returned,
       i = run;
     }
     std::memcpy(old, now, piece.size);
+    twin->second->came_back = true;
   }
   return store_whole(end);
 }
 
-void PageCopies::overlay(uint64_t offset, std::span<const std::byte> data) {
+void PageCopies::overlay(uint64_t offset, std::span<const std::byte> data) { overlay(offset, data, true); }
+
+void PageCopies::overlay(uint64_t offset, std::span<const std::byte> data, bool with_came_back) {
   const auto last = twins_.lower_bound(blocks_for(offset + data.size()));
   for (auto twin = twins_.lower_bound(offset >> kBlockShift); twin != last; ++twin) {
+    if (twin->second->came_back && !with_came_back) continue;
     const Piece piece = piece_in(twin->first, offset, data.size());
     std::memcpy(twin->second->page.data() + piece.in_page, data.data() + piece.index, piece.size);
   }
@@ -138,6 +162,20 @@ void PageCopies::zero(uint64_t offset, uint64_t size) {
     std::memset(twin->second->page.data() + piece.in_page, 0, piece.size);
   }
 }
+
+bool PageCopies::may_lack(FileBlock from, FileBlock to) const {
+  const LockGuard guard(out_lock_);
+  return suspicions_ > 0 || any_of(handed_lately_, from, to);
+}
+
+void PageCopies::note_written(FileBlock from, FileBlock to) {
+  const auto last = twins_.lower_bound(to.value);
+  for (auto twin = twins_.lower_bound(from.value); twin != last; ++twin) twin->second->came_back = false;
+  const LockGuard guard(out_lock_);
+  handed_lately_.clear();
+}
+
+void PageCopies::settle(uint64_t offset, std::span<const std::byte> data) { overlay(offset, data, false); }
 
 void PageCopies::end_wave(FileBlock from, FileBlock to, Wave wave) {
   if (wave.hand_outs == hand_out_count_ && wave.twins == twin_count_) {
@@ -154,14 +192,8 @@ void PageCopies::forget(FileBlock from, FileBlock to) {
   if (from >= to) return;
   twins_.erase(twins_.lower_bound(from.value), twins_.lower_bound(to.value));
   const LockGuard guard(out_lock_);
-  for (auto c = out_.lower_bound(from.value / kChunkPages); c != out_.end();) {
-    const uint64_t base = c->first * kChunkPages;
-    if (base >= to.value) break;
-    const uint64_t begin = std::max(from.value, base) - base;
-    const uint64_t end = std::min(to.value - base, kChunkPages);
-    for (uint64_t i = begin; i < end; ++i) c->second.reset(i);
-    c = c->second.none() ? out_.erase(c) : std::next(c);
-  }
+  reset(out_, from, to);
+  reset(handed_lately_, from, to);
   update_empty();
 }
 

@@ -14,6 +14,11 @@
 // - A twin holds what the holder's copy would be if nothing had been stored to it since.
 // - A page handed out anew has no twin: its holder asks for a page only when it has no copy of it.
 //
+// A write through the holder's cache is in the copies before it comes here, unless the holder dropped its copy in between and
+// was handed out the page anew, without those bytes. It may: Linux unlocks a page that is up to date before it sends
+// what was written to it, and mmap(2) of a file that is accessed directly drops all of a file's pages. A holder's writes to one
+// file come one by one, so such a page was handed out since the last that came: may_lack().
+//
 // Thread safety and locks: the inode's rwsem, shared for the const members, exclusive for the others. any() needs none, for
 // faults: which pages are out is under a lock of its own, a leaf.
 #pragma once
@@ -40,15 +45,14 @@ class PageCopies {
 
   /// Some page of [from, to) is handed out, or may be. Needs no lock.
   [[nodiscard]] bool any(FileBlock from, FileBlock to) const;
-  /// All are, and have no twin: handing them out again changes nothing.
-  [[nodiscard]] bool all_fresh(FileBlock from, FileBlock to) const;
   [[nodiscard]] bool empty() const { return is_empty_.load(); }
   [[nodiscard]] size_t twins() const { return twins_.size(); }
 
   /// [from, to) is about to be copied out, as the file has it. kNoMemory: nothing may be copied.
   [[nodiscard]] Status hand_out(FileBlock from, FileBlock to);
-  /// [from, to), all fresh, is about to be copied out once more. The inode's rwsem shared will do.
-  void hand_out_again() { hand_out_count_.fetch_add(1, std::memory_order_relaxed); }
+  /// If all of [from, to) is handed out and none has a twin: it is about to be copied out once more. The inode's rwsem
+  /// shared will do. False: it is not so. Throws std::bad_alloc.
+  [[nodiscard]] bool hand_out_again(FileBlock from, FileBlock to);
   /// The holder has made copies of [from, to) by itself: it wrote the whole pages, to the file as well. kNoMemory.
   [[nodiscard]] Status note_out(FileBlock from, FileBlock to);
   /// [from, to) of the file is about to change: keeps twins of what is handed out of it. `current` gives a page of the file
@@ -60,6 +64,13 @@ class PageCopies {
   /// Both the file and the copies change to these bytes (a write through the cache), or to zeroes.
   void overlay(uint64_t offset, std::span<const std::byte> data);
   void zero(uint64_t offset, uint64_t size);
+
+  /// Copies of [from, to) may lack what a write through the cache has put there. Then: keep(), the write, settle().
+  [[nodiscard]] bool may_lack(FileBlock from, FileBlock to) const;
+  /// One to [from, to) has come: what is out now has its bytes, or is known to be in doubt.
+  void note_written(FileBlock from, FileBlock to);
+  /// Copies that lacked `data` are gone: overlay(), but for pages that have come back since the write.
+  void settle(uint64_t offset, std::span<const std::byte> data);
 
   /// Where a wave of taking copies back begins.
   struct Wave {
@@ -80,17 +91,22 @@ class PageCopies {
  private:
   static constexpr uint64_t kChunkPages = 512;
   struct Twin {
-    uint64_t number = 0;  // how many were made before it
+    uint64_t number = 0;     // how many were made before it
+    bool came_back = false;  // since the last write through the cache
     Page page;
   };
   using Chunk = std::bitset<kChunkPages>;
   using Chunks = std::map<uint64_t, Chunk>;  // pages by block / kChunkPages; none is empty
   [[nodiscard]] bool is_known_out(FileBlock at) const UDAX_REQUIRES(out_lock_);
-  [[nodiscard]] bool any_known(FileBlock from, FileBlock to) const UDAX_REQUIRES(out_lock_);
+  static void set(Chunks& chunks, FileBlock from, FileBlock to);
+  static void reset(Chunks& chunks, FileBlock from, FileBlock to);
+  [[nodiscard]] static bool any_of(const Chunks& chunks, FileBlock from, FileBlock to);
+  void overlay(uint64_t offset, std::span<const std::byte> data, bool with_came_back);
   void update_empty() UDAX_REQUIRES(out_lock_) { is_empty_.store(suspicions_ == 0 && out_.empty()); }
 
   mutable Mutex out_lock_;
-  Chunks out_ UDAX_GUARDED_BY(out_lock_);  // handed out
+  Chunks out_ UDAX_GUARDED_BY(out_lock_);            // handed out
+  Chunks handed_lately_ UDAX_GUARDED_BY(out_lock_);  // since the last write through the cache
   uint32_t suspicions_ UDAX_GUARDED_BY(out_lock_) = 0;
   std::atomic<bool> is_empty_{true};  // the two say that nothing can be out: for those that take no lock
   std::map<uint64_t, std::unique_ptr<Twin>> twins_;  // by block

@@ -49,9 +49,14 @@ class ModelPageCache final : public mapping::CopyHolder {
       if (to - from < kBlockSize && !pages_.contains(p)) continue;
       std::memcpy(pages_[p].bytes.data() + from % kBlockSize, data.data() + (from - offset), to - from);
     }
-    const auto done = fs_.write_through(file_, offset, test::bytes(data), false);
+    if (under_way_) under_way_();
+    fs::DoubtfulCopies doubtful;
+    const auto done = fs_.write_through(file_, offset, test::bytes(data), false, &doubtful);
     EXPECT_TRUE(done && *done == data.size());
+    if (doubtful.any() && !fs_.mend_copies(file_, doubtful)) fs_.mend_copies_at_end(file_, doubtful);
   }
+  /// Called when a write has put its bytes into pages, and the filesystem does not know of it.
+  void under_way(std::function<void()> what) { under_way_ = std::move(what); }
   void write_back(uint64_t page) {
     const auto at = pages_.find(page);
     if (at == pages_.end() || !at->second.is_dirty) return;
@@ -76,6 +81,18 @@ class ModelPageCache final : public mapping::CopyHolder {
       write_back(p);
       pages_.erase(p);
       if (between_) between_();
+    }
+  }
+  void drop_copies_unlike(Ino ino, uint64_t offset, std::span<const std::byte> bytes) override {
+    if (ino != file_.ino()) return;
+    for (uint64_t p = offset / kBlockSize; p < blocks_for(offset + bytes.size()); ++p) {
+      const auto page = pages_.find(p);
+      if (page == pages_.end()) continue;
+      const uint64_t from = std::max(offset, p * kBlockSize);
+      const uint64_t to = std::min(offset + bytes.size(), (p + 1) * kBlockSize);
+      const bool is_like = std::memcmp(page->second.bytes.data() + from % kBlockSize,
+                                       bytes.data() + (from - offset), to - from) == 0;
+      if (!is_like) drop_copies(ino, {p * kBlockSize, (p + 1) * kBlockSize});
     }
   }
   /// Called before pages are dropped, and after each: what others do meanwhile.
@@ -108,6 +125,7 @@ class ModelPageCache final : public mapping::CopyHolder {
   fs::OpenFile& file_;
   std::map<uint64_t, Page> pages_;
   std::function<void()> between_;
+  std::function<void()> under_way_;
 };
 
 }  // namespace udax::test

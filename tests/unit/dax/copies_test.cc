@@ -109,7 +109,16 @@ class BothWays {
   }
   void write() {
     const Range r = pick(true);
+    // The kernel's inode lock keeps other writes and flips away meanwhile, but not who maps the file for direct access.
+    is_writing_ = true;
+    cache_->under_way([this] {
+      if (direct_ == nullptr || !random_.one_in(4)) return;
+      const uint64_t page = random_.below(kPages);
+      pool_->mappers().drop_copies(ino_, {page * kBlockSize, (page + 1) * kBlockSize});
+      (void)cache_->load(random_.below(kSize), 1);
+    });
     cache_->write(r.offset, text(r));
+    is_writing_ = false;
   }
   void direct_write() {
     if (direct_ == nullptr) return;
@@ -173,7 +182,7 @@ class BothWays {
   void with_others_between(const std::function<void()>& what) {
     uint64_t left = random_.between(1, 4);
     cache_->between([this, &left] {
-      if (left == 0 || random_.one_in(2)) return;
+      if (left == 0 || is_writing_ || random_.one_in(2)) return;
       --left;
       reopen();
       step(false);
@@ -195,6 +204,7 @@ class BothWays {
   TestPool pool_;
   Ino ino_;
   const bool keeps_direct_;
+  bool is_writing_ = false;  // through the cache
   bool is_leaving_ = false;  // the flag is being taken off
   fs::OpenFilePtr cached_;
   fs::OpenFilePtr direct_;
@@ -239,6 +249,7 @@ TEST(Copies, ControlOneSideBlindToTheOther) {
 struct DuringRecalls final : mapping::CopyHolder {
   explicit DuringRecalls(std::function<void(int)> does) : what(std::move(does)) {}
   void drop_copies(Ino /*ino*/, mapping::ByteRange /*range*/) override { what(++count); }
+  void drop_copies_unlike(Ino, uint64_t, std::span<const std::byte>) override {}
   std::function<void(int)> what;
   int count = 0;
 };
@@ -270,6 +281,81 @@ TEST(Copies, APageThatComesDuringAFlip) {
   EXPECT_EQ(cached->inode().space()->copies.twins(), 0U);
   pool->mappers().remove(&before);
   pool->mappers().remove(&after);
+}
+
+/// A cached write of which the cache drops the page, and fills it anew, before the write comes to the filesystem: as Linux may,
+/// which unlocks pages that are up to date before it sends what was written to them.
+class AWriteUnderWay {
+ public:
+  explicit AWriteUnderWay(uint64_t size) : size_(size) {
+    EXPECT_TRUE(pool_->set_flags(file_, kDax, kDax, {}, kRoot));
+    if (size == 0) return;
+    fs::SetAttr s;
+    s.size = size;
+    EXPECT_TRUE(pool_->setattr(file_, s, kRoot));
+  }
+  /// Empty, or what is wrong.
+  std::string run(uint64_t offset, bool is_stored_to) {
+    (void)cache_.load(0, size_);
+    cache_.under_way([&] {
+      pool_->mappers().drop_copies(file_, {});
+      (void)cache_.load(0, size_);
+      if (is_stored_to) cache_.store(10, "stored");
+    });
+    cache_.write(offset, "written");
+    cache_.under_way({});
+    if (cache_.load(offset, 7) != "written") return "the cache shows " + cache_.load(offset, 7);
+    // And what is stored to the page later does not bring the old bytes back.
+    cache_.store(20, "later");
+    pool_->mappers().drop_copies(file_, {});
+    if (pool_.read(file_, offset, 7) != "written") return "the file has " + pool_.read(file_, offset, 7);
+    if (pool_.read(file_, 20, 5) != "later") return "a store is lost";
+    if (is_stored_to && pool_.read(file_, 10, 6) != "stored") return "the first store is lost";
+    return "";
+  }
+
+ private:
+  TestPool pool_{16 * kMiB};
+  const uint64_t size_;
+  const Ino file_ = pool_.file(kRootIno, "f", std::string(kBlockSize, 'o'));
+  const fs::OpenFilePtr cached_ = *pool_->open(file_, O_RDWR, false);
+  ModelPageCache cache_{pool_.fs(), *cached_};
+};
+
+TEST(Copies, AWriteUnderWayWhilePagesAreFilledAnew) {
+  for (const bool is_stored_to : {false, true}) {
+    EXPECT_EQ(AWriteUnderWay(kBlockSize).run(100, is_stored_to), "");
+    EXPECT_EQ(AWriteUnderWay(2 * kBlockSize).run(kBlockSize - 3, is_stored_to), "") << "over two pages";
+    EXPECT_EQ(AWriteUnderWay(100).run(96, is_stored_to), "") << "over the end of the file";
+    EXPECT_EQ(AWriteUnderWay(100).run(100, is_stored_to), "") << "behind it";
+  }
+}
+
+TEST(Copies, ControlAWriteUnderWayIsTakenForWhatCopiesHave) {
+  if (!sync_point::kCompiledIn) GTEST_SKIP() << "knobs are not compiled in";
+  const sync_point::ScopedKnob knob("fs.copies.no_doubt");
+  EXPECT_EQ(AWriteUnderWay(kBlockSize).run(100, false), "the cache shows ooooooo");
+}
+
+// A page that was handed out before the last write through the cache is not looked at again.
+TEST(Copies, WritesInARowAreNotDoubted) {
+  TestPool pool(16 * kMiB);
+  const Ino f = pool.file(kRootIno, "f", std::string(kBlockSize, 'o'));
+  const auto cached = *pool->open(f, O_RDWR, false);
+  ASSERT_TRUE(pool->set_flags(f, kDax, kDax, {}, kRoot));
+  ModelPageCache cache(pool.fs(), *cached);
+  const auto doubted = [&] { return pool->dax().counters().copies_doubted.load(); };
+  (void)cache.load(0, 1);
+  cache.write(0, "first");
+  EXPECT_EQ(doubted(), 1U);
+  for (int i = 0; i < 10; ++i) cache.write(100, "again");
+  EXPECT_EQ(doubted(), 1U);
+  pool->mappers().drop_copies(f, {});
+  cache.write(100, "to no page that is here");
+  EXPECT_EQ(doubted(), 1U);
+  (void)cache.load(0, 1);
+  cache.write(100, "once more");
+  EXPECT_EQ(doubted(), 2U);
 }
 
 TEST(Copies, AMapperAndACacheSeeEachOther) {

@@ -160,6 +160,7 @@ class Recalls : public mapping::CopyHolder {
  public:
   explicit Recalls(std::function<std::string()> look) : look_(std::move(look)) {}
   void drop_copies(Ino, mapping::ByteRange range) override { seen.push_back({range.start, range.end, look_()}); }
+  void drop_copies_unlike(Ino, uint64_t, std::span<const std::byte>) override {}
 
   struct Seen {
     uint64_t start;

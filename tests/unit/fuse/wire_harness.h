@@ -114,6 +114,7 @@ class Harness : public ::testing::Test, public Notifier {
   }
   ~Harness() override { dispatcher.close_all(); }
 
+  bool is_connected() override { return true; }
   bool notify(int32_t code, std::span<const iovec> pieces) override {
     Notification n;
     n.code = code;

@@ -58,6 +58,7 @@ class BusyHolder final : public CopyHolder {
     std::thread([this] { registry_.add(&mapper_); }).join();
     registry_.invalidate(ino, range);  // as the filesystem does when copies come back
   }
+  void drop_copies_unlike(Ino, uint64_t, std::span<const std::byte>) override {}
 
  private:
   MapperRegistry& registry_;

@@ -71,8 +71,8 @@ TEST_F(Copies, WhatIsOut) {
   EXPECT_TRUE(copies_.any(FileBlock(0), FileBlock(511)));
   EXPECT_FALSE(copies_.any(FileBlock(515), FileBlock(1'000'000)));
   EXPECT_FALSE(copies_.any(FileBlock(512), FileBlock(512)));
-  EXPECT_TRUE(copies_.all_fresh(FileBlock(510), FileBlock(515)));
-  EXPECT_FALSE(copies_.all_fresh(FileBlock(510), FileBlock(516)));
+  EXPECT_TRUE(copies_.hand_out_again(FileBlock(510), FileBlock(515)));
+  EXPECT_FALSE(copies_.hand_out_again(FileBlock(510), FileBlock(516)));
   copies_.forget(FileBlock(512), FileBlock(1'000'001));
   EXPECT_TRUE(is_out(511));
   EXPECT_FALSE(is_out(512) || is_out(1'000'000));
@@ -91,7 +91,7 @@ TEST_F(Copies, OfAPageThatChangedOnlyWhatItsHolderChanged) {
   std::string copy = page(1);
   direct_write(kBlockSize + 10, "direct");
   EXPECT_EQ(copies_.twins(), 1U);
-  EXPECT_FALSE(copies_.all_fresh(FileBlock(1), FileBlock(2)));
+  EXPECT_FALSE(copies_.hand_out_again(FileBlock(1), FileBlock(2)));
   copy.replace(100, 6, "stored");
   copy.replace(kBlockSize - 1, 1, "!");
   EXPECT_EQ(come_back(kBlockSize, copy), "4196:stored 8191:! ");
@@ -143,7 +143,7 @@ TEST_F(Copies, HandingOutAgainMakesFresh) {
   direct_write(0, "x");
   ASSERT_TRUE(copies_.hand_out(FileBlock(0), FileBlock(1)));
   EXPECT_EQ(copies_.twins(), 0U);
-  EXPECT_TRUE(copies_.all_fresh(FileBlock(0), FileBlock(2)));
+  EXPECT_TRUE(copies_.hand_out_again(FileBlock(0), FileBlock(2)));
 }
 
 TEST_F(Copies, WritesThroughTheCacheAreInBoth) {
@@ -179,7 +179,7 @@ TEST_F(Copies, AWaveLeavesWhatWasHandedOutSince) {
   copies_.end_wave(FileBlock(1), FileBlock(3), wave);
   EXPECT_TRUE(is_out(1));
   EXPECT_EQ(copies_.twins(), 1U) << "that of the new copy";
-  EXPECT_FALSE(copies_.all_fresh(FileBlock(1), FileBlock(2)));
+  EXPECT_FALSE(copies_.hand_out_again(FileBlock(1), FileBlock(2)));
 }
 
 // --- the two sides -------------------------------------------------------------------------------------------------
@@ -257,7 +257,7 @@ class TwoSides {
     if (cache_[page]) return *cache_[page];
     const FileBlock at(page);
     // As Filesystem::fill(): what is out and fresh is handed out without a note.
-    const bool is_fresh = copies_.all_fresh(at, at + 1);
+    const bool is_fresh = copies_.hand_out_again(at, at + 1);
     EXPECT_TRUE(is_fresh || copies_.hand_out(at, at + 1));
     cache_[page] = Copy{};
     std::copy_n(file_.begin() + static_cast<long>(page * kBlockSize), kBlockSize, cache_[page]->bytes.begin());
@@ -354,8 +354,7 @@ uint64_t first_seed() {
 TEST_F(Copies, HandedOutOnceMoreDuringARecall) {
   ASSERT_TRUE(copies_.hand_out(FileBlock(1), FileBlock(2)));
   const PageCopies::Wave wave = copies_.begin_wave();
-  ASSERT_TRUE(copies_.all_fresh(FileBlock(1), FileBlock(2)));
-  copies_.hand_out_again();
+  ASSERT_TRUE(copies_.hand_out_again(FileBlock(1), FileBlock(2)));
   copies_.end_wave(FileBlock(0), FileBlock(8), wave);
   EXPECT_TRUE(is_out(1));
   copies_.end_wave(FileBlock(0), FileBlock(8), copies_.begin_wave());
@@ -367,7 +366,7 @@ TEST_F(Copies, SuspectedPagesAreToldApartUntilTheyAreBack) {
   copies_.suspect();
   EXPECT_FALSE(copies_.empty());
   EXPECT_TRUE(is_out(3));
-  EXPECT_FALSE(copies_.all_fresh(FileBlock(3), FileBlock(4)));
+  EXPECT_FALSE(copies_.hand_out_again(FileBlock(3), FileBlock(4)));
   std::string copy = page(3);  // handed out before
   copy[10] = 's';
   direct_write(3 * kBlockSize + 20, "direct");

@@ -21,24 +21,6 @@ namespace {
 constexpr int64_t kMiB = 1 << 20;
 constexpr int64_t kPage = 4096;
 
-std::string at(int fd, int64_t offset, size_t length) {
-  std::string bytes(length, '\1');
-  const ssize_t got = ::pread(fd, bytes.data(), length, offset);
-  EXPECT_GE(got, 0) << errno;
-  bytes.resize(got < 0 ? 0 : static_cast<size_t>(got));
-  return bytes;
-}
-
-void put(int fd, int64_t offset, const std::string& bytes) {
-  ASSERT_EQ(::pwrite(fd, bytes.data(), bytes.size(), offset), static_cast<ssize_t>(bytes.size())) << errno;
-}
-
-int64_t blocks(int fd) {
-  struct stat info {};
-  EXPECT_EQ(::fstat(fd, &info), 0);
-  return info.st_blocks;
-}
-
 int64_t size(int fd) {
   struct stat info {};
   EXPECT_EQ(::fstat(fd, &info), 0);

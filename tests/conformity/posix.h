@@ -59,6 +59,9 @@ struct stat stat_of(const std::string& path);  // of a symlink itself
 uint32_t mode_of(const std::string& path);     // permission bits
 void make_file(const std::string& path, const std::string& content = "", uint32_t mode = 0644);
 std::string read_file(const std::string& path);
+std::string at(int fd, int64_t offset, size_t length);  // shorter at the end of the file
+void put(int fd, int64_t offset, const std::string& bytes);
+int64_t blocks(int fd);                                    // of 512 bytes
 std::vector<std::string> list(const std::string& folder);  // sorted, without . and ..
 bool exists(const std::string& path);
 int64_t ns(const timespec& t);

@@ -102,10 +102,11 @@ TEST_P(DaxMap, CallsAndMappingsSeeEachOther) {
     const size_t length = std::min<size_t>(1 + (seed >> 4) % 300, 3 * kPage - offset);
     const std::string bytes(length, static_cast<char>('a' + round % 26));
     model.replace(offset, length, bytes);
+    const size_t by = round % 2 == 0 ? 0 : 1;
     if (round % 3 == 0) {
-      maps.at(round % 2)->put(static_cast<int64_t>(offset), bytes);
+      maps.at(by)->put(static_cast<int64_t>(offset), bytes);
     } else {
-      put(fds.at(round % 2), static_cast<int64_t>(offset), bytes);
+      put(fds.at(by), static_cast<int64_t>(offset), bytes);
     }
     for (size_t i = 0; i < 2; ++i) {
       ASSERT_EQ(at(fds.at(i), 0, model.size()), model) << "read(2) " << i << " after change " << round;

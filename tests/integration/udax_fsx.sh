@@ -7,27 +7,9 @@
 # within a minute, and shrinks that to a few operations.
 # UDAX_SECONDS: for each run (default 3). UDAX_SEED: of the first.
 set -euo pipefail
-# shellcheck source=tests/integration/common.sh
-source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-fsx=${UDAX_BIN:-}/udax-fsx
-[[ -x $fsx ]] || skip "$fsx is not built"
-seed=$(new_seed)
-seconds=${UDAX_SECONDS:-3}
-mkdir "$work/save"
-say "seed $seed (UDAX_SEED=$seed repeats it)"
-
-run() {  # run WHAT OPTIONS...
-  local what=$1 status=0
-  shift
-  seed=$((seed + 1))
-  "$fsx" -s "$seed" -d "$seconds" --save "$work/save" "$@" >"$work/run.log" 2>&1 || status=$?
-  if [[ $status -ne 0 ]]; then
-    cat "$work/run.log"
-    [[ -z ${UDAX_SAVE:-} ]] || cp "$work/save/"* "$UDAX_SAVE"
-    fail "$what, $*: status $status"
-  fi
-  say "$what: $(tail -n 1 "$work/run.log")"
-}
+# shellcheck source=tests/integration/exerciser_common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/exerciser_common.sh"
+take_exerciser udax-fsx 3
 
 # The kernel asks a FUSE filesystem for holes without writing dirty pages back first.
 fuse=(--msync-seek)
@@ -59,32 +41,24 @@ seconds=2
 run "elsewhere" --dax-flip "$here"
 run "elsewhere, two processes" -j 2 "$here"
 
-status=0
-expect() {  # expect STATUS COMMAND...
-  local wanted=$1 status=0
-  shift
-  "$@" >"$work/tool.log" 2>&1 || status=$?
-  [[ $status -eq $wanted ]] || { cat "$work/tool.log"; fail "$* ended with $status instead of $wanted"; }
-}
-
 # Same seed, same operations.
-expect 0 "$fsx" -q -s 5 -n 400 -o "$work/first.log" "$here"
-expect 0 "$fsx" -q -s 5 -n 400 -o "$work/second.log" "$here"
+expect 0 "$tool" -q -s 5 -n 400 -o "$work/first.log" "$here"
+expect 0 "$tool" -q -s 5 -n 400 -o "$work/second.log" "$here"
 cmp "$work/first.log" "$work/second.log" || fail "one seed, two logs"
-expect 0 "$fsx" -q --replay "$work/first.log" "$here"
-expect 0 "$fsx" -q --shrink "$work/first.log" "$here"
+expect 0 "$tool" -q --replay "$work/first.log" "$here"
+expect 0 "$tool" -q --shrink "$work/first.log" "$here"
 
 # A filesystem that stops growing is not to blame; wrong usage; no log; what is there is not overwritten.
-expect 3 "$fsx" -q -n 100 "$work/none/file"
-expect 2 "$fsx" -q --nonsense "$here"
-expect 2 "$fsx" -q --replay /dev/null "$here"
+expect 3 "$tool" -q -n 100 "$work/none/file"
+expect 2 "$tool" -q --nonsense "$here"
+expect 2 "$tool" -q --replay /dev/null "$here"
 echo mine >"$here"
-expect 2 "$fsx" -q -n 1 "$here"
+expect 2 "$tool" -q -n 1 "$here"
 [[ $(cat "$here") == mine ]] || fail "a file of somebody's is gone"
-expect 2 "$fsx" -q -n 1 "$work"
+expect 2 "$tool" -q -n 1 "$work"
 
 # A failure: somebody else writes into the file. Status 1, the range and the bytes, the log, the copy of the file.
-"$fsx" -f -q -s 9 -d 60 --max-size 64K --save "$work/save" --no-rename "$here" >"$work/tool.log" 2>&1 &
+"$tool" -f -q -s 9 -d 60 --max-size 64K --save "$work/save" --no-rename "$here" >"$work/tool.log" 2>&1 &
 victim=$!
 sleep 0.5
 for _ in {1..50}; do
@@ -97,27 +71,24 @@ wait "$victim" || status=$?
 [[ $status -eq 1 ]] || { cat "$work/tool.log"; fail "strange bytes in the file: status $status"; }
 grep -q 'FAILED: seed 9' "$work/tool.log" || fail "no seed in the report"
 [[ -s $work/save/elsewhere.fsxlog && -e $work/save/elsewhere.fsxbad ]] || fail "no log or no copy of the file"
-expect 0 "$fsx" -f -q --replay "$work/save/elsewhere.fsxlog" "$here"
+expect 0 "$tool" -f -q --replay "$work/save/elsewhere.fsxlog" "$here"
 
 # The negative control.
-if ! grep -qaF fs.skip_zero_partial "$UDAX_BIN/udaxfs"; then
-  say "no negative control: this daemon was built without knobs (UDAX_SYNC_POINTS)"
-  exit 0
-fi
+need_knob fs.skip_zero_partial
 for dax in always never; do
   make_pool 64M
   UDAX_KNOBS=fs.skip_zero_partial mount_pool -o dax=$dax
-  expect 1 "$fsx" -s "$seed" -d 60 "${fuse[@]}" --save "$work/save" "$mnt/file"
-  expect 1 "$fsx" -f --save "$work/save" --shrink-time 60 --shrink "$work/save/file.fsxlog" "$mnt/file"
+  expect 1 "$tool" -s "$seed" -d 60 "${fuse[@]}" --save "$work/save" "$mnt/file"
+  expect 1 "$tool" -f --save "$work/save" --shrink-time 60 --shrink "$work/save/file.fsxlog" "$mnt/file"
   short=$work/save/file.fsxshort
   count=$(grep -cv '^#\|^setup' "$short")
   [[ $count -lt 20 ]] || { cat "$short"; fail "dax=$dax: $count operations are left of what fails"; }
-  expect 1 "$fsx" -f --replay "$short" "$mnt/file"
+  expect 1 "$tool" -f --replay "$short" "$mnt/file"
   unmount_pool
   # The bug went with the knob, not with the operations.
   make_pool 64M
   mount_pool -o dax=$dax
-  expect 0 "$fsx" --replay "$short" "$mnt/file"
+  expect 0 "$tool" --replay "$short" "$mnt/file"
   unmount_pool
   check_pool
   say "negative control, dax=$dax: bytes that are not zeroed are found, and shrink to $count operations"

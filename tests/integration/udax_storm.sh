@@ -7,29 +7,10 @@
 # in the daemon (a knob, in test builds) it fails within a minute, and shrinks that to a few operations.
 # UDAX_SECONDS: for each run (default 4). UDAX_SEED: of the first.
 set -euo pipefail
-# shellcheck source=tests/integration/common.sh
-source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-storm=${UDAX_BIN:-}/udax-storm
-[[ -x $storm ]] || skip "$storm is not built"
-seed=$(new_seed)
-seconds=${UDAX_SECONDS:-4}
-mkdir "$work/save"
-say "seed $seed (UDAX_SEED=$seed repeats it)"
+# shellcheck source=tests/integration/exerciser_common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/exerciser_common.sh"
+take_exerciser udax-storm 4
 
-run() {  # run WHAT OPTIONS...
-  local what=$1 status=0
-  shift
-  seed=$((seed + 1))
-  "${as_user[@]}" "$storm" -s "$seed" -d "$seconds" --save "$work/save" "$@" >"$work/run.log" 2>&1 || status=$?
-  if [[ $status -ne 0 ]]; then
-    cat "$work/run.log"
-    [[ -z ${UDAX_SAVE:-} ]] || cp "$work/save/"* "$UDAX_SAVE"
-    fail "$what, $*: status $status"
-  fi
-  say "$what: $(tail -n 1 "$work/run.log")"
-}
-
-as_user=()
 for dax in inode always never; do
   make_pool 256M
   mount_pool -o dax=$dax
@@ -43,51 +24,44 @@ for dax in inode always never; do
     run "dax=$dax, a user" -j 2 --dax-flip "$mnt/user/storm"
     as_user=()
   fi
-  "$storm" --verify "$work/model" "$mnt/storm" >"$work/run.log" || fail "dax=$dax: $(cat "$work/run.log")"
+  "$tool" --verify "$work/model" "$mnt/storm" >"$work/run.log" || fail "dax=$dax: $(cat "$work/run.log")"
   remount_pool -o dax=$dax
-  "$storm" --verify "$work/model" "$mnt/storm" >"$work/run.log" || fail "dax=$dax, re-mounted: $(cat "$work/run.log")"
+  "$tool" --verify "$work/model" "$mnt/storm" >"$work/run.log" || fail "dax=$dax, re-mounted: $(cat "$work/run.log")"
   say "dax=$dax, re-mounted: $(tail -n 1 "$work/run.log")"
   unmount_pool
   check_pool
 done
-
-expect() {  # expect STATUS COMMAND...
-  local wanted=$1 status=0
-  shift
-  "$@" >"$work/tool.log" 2>&1 || status=$?
-  [[ $status -eq $wanted ]] || { cat "$work/tool.log"; fail "$* ended with $status instead of $wanted"; }
-}
 
 # The tool, elsewhere ($work is on tmpfs for root, whose listings skip and repeat names when entries are renamed).
 there=$work/elsewhere
 run "elsewhere" -j 2 --dax-flip -w scan=0 "$there"
 
 # Same seed, same operations.
-expect 0 "$storm" -q -j 1 -s 5 -n 800 -w scan=0 -o "$work/first.log" "$there"
-expect 0 "$storm" -q -j 1 -s 5 -n 800 -w scan=0 -o "$work/second.log" "$there"
+expect 0 "$tool" -q -j 1 -s 5 -n 800 -w scan=0 -o "$work/first.log" "$there"
+expect 0 "$tool" -q -j 1 -s 5 -n 800 -w scan=0 -o "$work/second.log" "$there"
 cmp "$work/first.log.p0" "$work/second.log.p0" || fail "one seed, two logs"
-expect 0 "$storm" -q --replay "$work/first.log.p0" "$there"
-expect 0 "$storm" -q --shrink "$work/first.log.p0" "$there"
+expect 0 "$tool" -q --replay "$work/first.log.p0" "$there"
+expect 0 "$tool" -q --shrink "$work/first.log.p0" "$there"
 
 # Wrong usage; no log; what is there is not touched; the environment.
-expect 2 "$storm" -q --nonsense "$there"
-expect 2 "$storm" -q -w nonsense=1 "$there"
-expect 2 "$storm" -q --replay /dev/null "$there"
-expect 2 "$storm" -q --verify /dev/null "$there"
-expect 3 "$storm" -q -n 10 "$work/none/storm"
+expect 2 "$tool" -q --nonsense "$there"
+expect 2 "$tool" -q -w nonsense=1 "$there"
+expect 2 "$tool" -q --replay /dev/null "$there"
+expect 2 "$tool" -q --verify /dev/null "$there"
+expect 3 "$tool" -q -n 10 "$work/none/storm"
 echo mine >"$there/mine"
-expect 2 "$storm" -q -n 10 "$there"
+expect 2 "$tool" -q -n 10 "$there"
 [[ $(cat "$there/mine") == mine ]] || fail "a file of somebody's is gone"
-expect 2 "$storm" -q -n 10 "$there/mine"
+expect 2 "$tool" -q -n 10 "$there/mine"
 
 # What somebody else changes is found, by --verify and by a storm.
-expect 0 "$storm" -f -q -j 1 -s 6 -n 300 -w scan=0 --save-model "$work/model" "$there"
-expect 0 "$storm" -q --verify "$work/model" "$there"
+expect 0 "$tool" -f -q -j 1 -s 6 -n 300 -w scan=0 --save-model "$work/model" "$there"
+expect 0 "$tool" -q --verify "$work/model" "$there"
 touch "$there/p0/strange"
-expect 1 "$storm" -q --verify "$work/model" "$there"
+expect 1 "$tool" -q --verify "$work/model" "$there"
 grep -q 'strange' "$work/tool.log" || fail "--verify does not say what differs"
 rm "$there/p0/strange"
-"$storm" -f -q -j 1 -s 9 -d 60 -w scan=0 --round 1000000 --save "$work/save" "$there" >"$work/tool.log" 2>&1 &
+"$tool" -f -q -j 1 -s 9 -d 60 -w scan=0 --round 1000000 --save "$work/save" "$there" >"$work/tool.log" 2>&1 &
 victim=$!
 for _ in {1..300}; do
   mkdir "$there/p0/strange" 2>/dev/null || true
@@ -99,28 +73,25 @@ wait "$victim" || status=$?
 [[ $status -eq 1 ]] || { cat "$work/tool.log"; fail "a strange name in the tree: status $status"; }
 grep -q 'FAILED: seed 9' "$work/tool.log" || fail "no seed in the report"
 [[ -s $work/save/elsewhere.stormlog ]] || fail "no log"
-expect 0 "$storm" -f -q --replay "$work/save/elsewhere.stormlog" "$there"
+expect 0 "$tool" -f -q --replay "$work/save/elsewhere.stormlog" "$there"
 
 # The negative controls.
-if ! grep -qaF fs.rename_keeps_counts "$UDAX_BIN/udaxfs"; then
-  say "no negative control: this daemon was built without knobs (UDAX_SYNC_POINTS)"
-  exit 0
-fi
+need_knob fs.rename_keeps_counts
 for knob in fs.rename_keeps_counts fs.skip_zero_partial; do
   make_pool 64M
   UDAX_KNOBS=$knob mount_pool -o dax=always
-  expect 1 "$storm" -s "$seed" -d 60 --save "$work/save" "$mnt/storm"
-  expect 1 "$storm" -f --save "$work/save" --shrink-time 60 --shrink "$work/save/storm.stormlog" "$mnt/storm"
+  expect 1 "$tool" -s "$seed" -d 60 --save "$work/save" "$mnt/storm"
+  expect 1 "$tool" -f --save "$work/save" --shrink-time 60 --shrink "$work/save/storm.stormlog" "$mnt/storm"
   short=$work/save/storm.stormshort
   count=$(grep -cv '^#\|^setup' "$short")
   [[ $count -lt 20 ]] || { cat "$short"; fail "$knob: $count operations are left of what fails"; }
-  expect 1 "$storm" -f --replay "$short" "$mnt/storm"
+  expect 1 "$tool" -f --replay "$short" "$mnt/storm"
   unmount_pool
   rm "$work/daemon.log"  # it speaks of corruption, as it must
   # The bug went with the knob, not with the operations.
   make_pool 64M
   mount_pool -o dax=always
-  expect 0 "$storm" --replay "$short" "$mnt/storm"
+  expect 0 "$tool" --replay "$short" "$mnt/storm"
   unmount_pool
   check_pool
   say "negative control: $knob is found, and shrinks to $count operations"

@@ -20,7 +20,7 @@ std::string resolved(const std::string& path) {
 std::string find_above(std::string folder) {
   constexpr int kLevelsMax = 8;
   for (int level = 0; level < kLevelsMax && folder.size() > 1; ++level) {
-    const std::string file = folder + "/deep_flush";
+    std::string file = folder + "/deep_flush";
     if (::access(file.c_str(), F_OK) == 0) return file;
     folder.resize(folder.rfind('/'));
   }

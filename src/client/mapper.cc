@@ -71,6 +71,24 @@ int do_hole(const Memory& memory, const Op& op, uint32_t prot) {
   return kernel::protect(address, op.length, static_cast<int>(prot)) == 0 ? 0 : errno;
 }
 
+alignas(kernel::kPage) constexpr std::array<std::byte, kernel::kPage> kZeroes{};
+
+int do_zero(const Memory& memory, const Op& op) {
+  for (uint64_t at = 0; at < op.length; at += kernel::kPage) {
+    uffdio_copy copy{};
+    copy.dst = memory.base + op.offset + at;
+    copy.src = kernel::to_address(kZeroes.data());
+    copy.len = kernel::kPage;
+    copy.mode = UFFDIO_COPY_MODE_WP;
+    // It wakes who waits there. If it cannot be put in, they look again.
+    if (kernel::control(memory.fault, UFFDIO_COPY, &copy) != 0 &&
+        kernel::uffd_wake(memory.fault, copy.dst, kernel::kPage) != 0) {
+      return errno;
+    }
+  }
+  return 0;
+}
+
 void acknowledge(int stream, uint64_t sequence) {
   direct::Ack ack{sequence};
   iovec part{&ack, sizeof ack};
@@ -97,6 +115,7 @@ int check_op(const Memory& memory, const Op& op, uint64_t sequence) {
     case OpType::kProt: break;
     case OpType::kUnmap:
     case OpType::kBus:
+    case OpType::kZero:
     case OpType::kWake:
       if (op.prot != 0) return EPROTO;
       break;
@@ -125,6 +144,7 @@ int apply_op(const Memory& memory, const Op& op) {
       if (kernel::advise(address, op.length, MADV_DONTFORK) != 0) return errno;
       return kernel::uffd_wake(memory.fault, address, op.length) == 0 ? 0 : errno;
     case OpType::kWake: return kernel::uffd_wake(memory.fault, address, op.length) == 0 ? 0 : errno;
+    case OpType::kZero: return do_zero(memory, op);
     case OpType::kSync: return 0;
   }
   return EPROTO;

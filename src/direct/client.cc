@@ -23,6 +23,7 @@
 #include <system_error>
 
 #include "base/log.h"
+#include "direct/page_scan.h"
 #include "udax/ioctl.h"
 
 namespace udax::direct {
@@ -158,7 +159,9 @@ Status Client::set_up(const Request& request, std::vector<OwnedFd> descriptors) 
   if (!fits(base_) || !fits(staging_)) return Error::kInvalid;
   if (base_ < staging_ + size_ && staging_ < base_ + size_) return Error::kInvalid;
   UDAX_TRY(FaultDescriptor faults, FaultDescriptor::take(std::move(descriptors[0])));
-  if (!is_of_proc(descriptors[1].get())) return Error::kInvalid;
+  if (!is_of_proc(descriptors[1].get()) || ask_memory(descriptors[1].get()) == MemoryState::kUnknown) {
+    return Error::kInvalid;
+  }
   pagemap_ = std::move(descriptors[1]);
   is_tracking_ = has_tracking && shared_.can_track;
   faults_ = std::make_unique<FaultQueue>(std::move(faults), kick_.get());
@@ -176,7 +179,7 @@ Status Client::start_worker() try {
   return Error::kNoMemory;
 }
 
-bool Client::is_gone() const { return faults_ == nullptr || faults_->descriptor().is_gone(staging_); }
+bool Client::is_gone() const { return faults_ == nullptr || ask_memory(pagemap_.get()) == MemoryState::kGone; }
 
 bool Client::wait_gone(std::chrono::milliseconds patience) const {
   const auto deadline = OpStream::Clock::now() + patience;
@@ -228,7 +231,7 @@ void Client::take_down() noexcept {
     regions_.clear(files);
     count_regions();
   }
-  settle_dropped();
+  settle_dropped(~uint64_t{0});
   files.clear();
   handles_.clear();
   (void)::shutdown(control_.get(), SHUT_RDWR);

@@ -16,7 +16,8 @@
 // mapper waits for nobody but who reads its events, which everyone who waits for it does. The worker and the control thread
 // may wait for locks of the filesystem, like any of its callers. Install waits for room in the stream only, with the same deadline.
 //
-// Locks: mutex_, a leaf but for the stream's and the queue's own; files are let go of without it.
+// Locks: mutex_, a leaf but for the stream's and the queue's own; files are let go of without it, and nothing is asked of the client's
+// memory with it. scan_mutex_ before it: fsync's.
 #pragma once
 
 #include <atomic>
@@ -166,9 +167,19 @@ class Client {
 
   // client_tracking.cc
   [[nodiscard]] Span drop_views(Span span) UDAX_REQUIRES(mutex_);
-  void settle_dropped();
-  [[nodiscard]] bool may_have_stores(Ino ino, mapping::ByteRange range) UDAX_REQUIRES(mutex_);
-  void scan(const Region& region, Span span, std::vector<mapping::ByteRange>& stored) UDAX_REQUIRES(mutex_);
+  void settle_dropped(uint64_t acknowledged);
+  struct Part {
+    Span span;
+    uint64_t file_offset = 0;
+  };
+  [[nodiscard]] bool has_views(Ino ino, mapping::ByteRange range) UDAX_REQUIRES(mutex_);
+  [[nodiscard]] bool has_dropped(Ino ino) const UDAX_REQUIRES(mutex_);
+  void tell_dropped(Ino ino, mapping::ByteRange range, std::vector<mapping::ByteRange>& stored) const
+      UDAX_REQUIRES(mutex_);
+  [[nodiscard]] std::vector<Part> tracked_parts(Ino ino, mapping::ByteRange range) UDAX_REQUIRES(mutex_);
+  [[nodiscard]] bool collect_behind(Ino ino, mapping::ByteRange range, std::vector<mapping::ByteRange>& stored);
+  void scan(const Part& part, std::vector<mapping::ByteRange>& stored) const;
+  [[nodiscard]] bool doubt_parts(const std::vector<Part>& parts) UDAX_REQUIRES(mutex_);
 
   Shared& shared_;
   const OwnedFd control_;
@@ -190,15 +201,18 @@ class Client {
   std::atomic<bool> ending_{false};
   std::thread worker_;
 
+  Mutex scan_mutex_;  // one scan at a time: what one takes from the kernel is noted before the next looks
   Mutex mutex_;
   RegionTable regions_ UDAX_GUARDED_BY(mutex_);
   uint64_t counted_regions_ UDAX_GUARDED_BY(mutex_) = 0;  // as the counter has them
   ViewTable views_ UDAX_GUARDED_BY(mutex_);
+  uint64_t view_puts_ UDAX_GUARDED_BY(mutex_) = 0;  // how often views of data were put there
   uint64_t trim_from_ UDAX_GUARDED_BY(mutex_) = 0;
   /// Tracked views that were given up, and of which nobody has been told yet.
   struct Dropped {
     FileRef file;
     mapping::ByteRange range;
+    uint64_t sequence = 0;  // once this is acknowledged, the client has them no more
   };
   std::vector<Dropped> dropped_ UDAX_GUARDED_BY(mutex_);
   // Memory was short, and something is not in dropped_: everything counts as stored to from then on.

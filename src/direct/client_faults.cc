@@ -5,7 +5,7 @@
 //   found                                        done
 //   no region (any more), or a view is on        WAKE: behind whatever is on its way, who waits tries again
 //   its way that will do
-//   read of a hole                               a zero page, write-protected, put in by us at once
+//   read of a hole                               ZERO: a zero page, write-protected
 //   data, region read-only                       MAP read-only
 //   data, region writable                        MAP writable; the entry is DIRTY first, even for a load: the first store
 //                                                to a page that is mapped does not fault
@@ -25,8 +25,6 @@ namespace {
 
 // How long a page stays SIGBUS by itself: room may come, and nobody says so.
 constexpr std::chrono::milliseconds kBusTime{20};
-// Of a zero page that cannot be put in since mappings change: then who waits faults again.
-constexpr int kZeroTries = 1000;
 
 }  // namespace
 
@@ -159,6 +157,7 @@ bool Client::place_data(const Region& region, Span span, uint64_t device, uint64
       view.device = device + (span.start - start);
       view.is_writable = is_writable;
       views_.put({span.start, end}, view);
+      ++view_puts_;
       Op op;
       op.type = static_cast<uint16_t>(OpType::kMap);
       op.prot = is_writable ? region.prot : region.prot & ~kProtWrite;
@@ -176,21 +175,17 @@ bool Client::place_data(const Region& region, Span span, uint64_t device, uint64
   return is_woken;
 }
 
+// By the mapper, as everything: a thread of ours that put it there would wait for the memory's lock, with the entry locked.
 Status Client::place_zero(const Fault& fault) {
   if (!fault.has_waiter) return {};
   views_.put({fault.at, fault.at + kBlockSize}, View{});
-  for (int i = 0; i < kZeroTries; ++i) {
-    switch (faults_->descriptor().put_zeroes(base_ + fault.at)) {
-      case ZeroResult::kDone: count(shared_.counters.zero_pages); return {};
-      case ZeroResult::kGone: return {};
-      case ZeroResult::kAgain:
-        // The mapper's HOLE waits for its event to be read.
-        if (!faults_->pump()) return {};
-        continue;
-      case ZeroResult::kOther: i = kZeroTries; break;
-    }
-  }
-  wake_in_order(fault.at);
+  Op op;
+  op.type = static_cast<uint16_t>(OpType::kZero);
+  op.offset = fault.at;
+  op.length = kBlockSize;
+  count(shared_.counters.zero_pages);
+  (void)send(op);
+  flush();
   return {};
 }
 
@@ -311,7 +306,7 @@ void Client::trim_mappings() {
       sequence = send_acknowledged(barrier);
     }
   }
-  if (sequence != 0 && await(sequence)) settle_dropped();
+  if (sequence != 0 && await(sequence)) settle_dropped(sequence);
 }
 
 }  // namespace udax::direct

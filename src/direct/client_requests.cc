@@ -180,7 +180,7 @@ Status Client::unmap(Span span) {
   }
   // The files stay open until nothing of them is mapped.
   if (!await(sequence)) return Error::kIo;
-  settle_dropped();
+  settle_dropped(sequence);
   return {};
 }
 
@@ -236,7 +236,7 @@ Status Client::protect(const Request& request) {
     sequence = send_acknowledged(op);
   }
   if (!await(sequence)) return Error::kIo;
-  settle_dropped();
+  settle_dropped(sequence);
   return {};
 }
 

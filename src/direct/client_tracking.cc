@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <new>
 
+#include "base/sync_point.h"
 #include "direct/client.h"
 #include "direct/page_scan.h"
 
@@ -40,12 +41,13 @@ Result<FileRef> MappedFile::take(fs::OpenFilePtr file, bool is_tracked) try {
 
 Span Client::drop_views(Span span) {
   if (!is_tracking_) return views_.erase(span);
+  const uint64_t taking = stream_->last() + 1;  // the caller's next op
   try {
     for (const auto& [start, region] : regions_.in(span)) {
       const Span part = clipped(span, region.start, region.end);
       for (auto it = views_.from(part.start); it != views_.all().end() && it->first < part.end; ++it) {
         if (!is_tracked(it->second)) continue;
-        dropped_.push_back({region.handle, file_range(region, clipped(part, it->first, it->second.end))});
+        dropped_.push_back({region.handle, file_range(region, clipped(part, it->first, it->second.end)), taking});
       }
     }
   } catch (const std::bad_alloc&) {
@@ -55,40 +57,85 @@ Span Client::drop_views(Span span) {
 }
 
 // What was dropped is out of the client's reach now: the marks keep it from here on.
-void Client::settle_dropped() {
+void Client::settle_dropped(uint64_t acknowledged) {
+  const auto is_due = [&](const Dropped& d) { return d.sequence <= acknowledged; };
   for (;;) {
     Dropped one;
     {
       const LockGuard guard(mutex_);
-      if (dropped_.empty()) return;
-      one = dropped_.back();
+      const auto due = std::find_if(dropped_.begin(), dropped_.end(), is_due);
+      if (due == dropped_.end()) return;
+      one = *due;
     }
     shared_.fs.dax().note_stored(one.file->inode(), FileBlock(one.range.start >> kBlockShift),
                                  FileBlock(blocks_for(one.range.end)));
     const LockGuard guard(mutex_);
     const auto same = std::find_if(dropped_.begin(), dropped_.end(), [&](const Dropped& d) {
-      return d.file == one.file && d.range.start == one.range.start && d.range.end == one.range.end;
+      return d.file == one.file && d.range.start == one.range.start && d.range.end == one.range.end && is_due(d);
     });
     if (same != dropped_.end()) dropped_.erase(same);
   }
 }
 
-bool Client::may_have_stores(Ino ino, mapping::ByteRange range) {
-  bool found = lost_track_;
-  for (const Dropped& d : dropped_) found |= d.file->ino() == ino;
+bool Client::has_views(Ino ino, mapping::ByteRange range) {
   for (const auto& [start, region] : regions_.in({0, size_})) {
-    if (region.ino == ino) found |= views_.has_writable(part_showing(region, range));
+    if (region.ino == ino && views_.has_writable(part_showing(region, range))) return true;
   }
-  return found;
+  return false;
 }
 
-void Client::scan(const Region& region, Span span, std::vector<mapping::ByteRange>& stored) {
+bool Client::has_dropped(Ino ino) const {
+  return lost_track_ ||
+         std::any_of(dropped_.begin(), dropped_.end(), [&](const Dropped& d) { return d.file->ino() == ino; });
+}
+
+void Client::tell_dropped(Ino ino, mapping::ByteRange range, std::vector<mapping::ByteRange>& stored) const {
+  if (lost_track_) stored.push_back(range);
+  for (const Dropped& d : dropped_) {
+    if (d.file->ino() == ino) stored.push_back(d.range);
+  }
+}
+
+std::vector<Client::Part> Client::tracked_parts(Ino ino, mapping::ByteRange range) {
+  std::vector<Part> parts;
+  for (const auto& [start, region] : regions_.in({0, size_})) {
+    if (region.ino != ino) continue;
+    const Span shown = part_showing(region, range);
+    for (auto it = views_.from(shown.start); it != views_.all().end() && it->first < shown.end; ++it) {
+      if (!is_tracked(it->second)) continue;
+      const Span span = clipped(shown, it->first, it->second.end);
+      parts.push_back({span, region.file_offset_of(span.start)});
+    }
+  }
+  return parts;
+}
+
+void Client::scan(const Part& part, std::vector<mapping::ByteRange>& stored) const {
   const auto told = [&](uint64_t start, uint64_t end) {
-    const Span part = clipped(span, start - base_, end - base_);
-    if (!part.empty()) stored.push_back(file_range(region, part));
+    const Span found = clipped(part.span, start - base_, end - base_);
+    if (found.empty()) return;
+    const uint64_t from = part.file_offset + (found.start - part.span.start);
+    stored.push_back({from, from + found.length()});
   };
-  if (!broken_.load() && scan_pages(pagemap_.get(), base_ + span.start, base_ + span.end, told)) return;
-  stored.push_back(file_range(region, span));
+  const bool may_ask = !broken_.load() && !UDAX_KNOB("direct.scan.fails");
+  if (may_ask && scan_pages(pagemap_.get(), base_ + part.span.start, base_ + part.span.end, told)) return;
+  stored.push_back({part.file_offset, part.file_offset + part.span.length()});
+}
+
+// What has been mapped there since, of whatever file, was scanned in another's name: it counts as stored to.
+bool Client::doubt_parts(const std::vector<Part>& parts) {
+  bool has_doubt = false;
+  for (const Part& part : parts) {
+    for (const auto& [start, region] : regions_.in(part.span)) {
+      const Span shared = clipped(part.span, region.start, region.end);
+      for (auto it = views_.from(shared.start); it != views_.all().end() && it->first < shared.end; ++it) {
+        if (!is_tracked(it->second)) continue;
+        dropped_.push_back({region.handle, file_range(region, clipped(shared, it->first, it->second.end)), 0});
+        has_doubt = true;
+      }
+    }
+  }
+  return has_doubt;
 }
 
 void Client::collect(Ino ino, mapping::ByteRange range, std::vector<mapping::ByteRange>& stored) {
@@ -96,27 +143,41 @@ void Client::collect(Ino ino, mapping::ByteRange range, std::vector<mapping::Byt
   uint64_t sequence = 0;
   {
     const LockGuard guard(mutex_);
-    if (!may_have_stores(ino, range)) return;
+    if (!has_views(ino, range) && !has_dropped(ino)) return;
     // Behind it, whatever was mapped so far can be scanned, and whatever was taken is out of reach.
     Op barrier;
     barrier.type = static_cast<uint16_t>(OpType::kSync);
     sequence = send_acknowledged(barrier);
   }
   (void)await(sequence);
-  const LockGuard guard(mutex_);
+  if (collect_behind(ino, range, stored)) settle_dropped(0);
+}
+
+// The scan takes the lock of the client's memory, which a thread of the client may hold while it waits for us: for a page of the
+// mount, say. So none of ours is held but the scans' own.
+bool Client::collect_behind(Ino ino, mapping::ByteRange range, std::vector<mapping::ByteRange>& stored) {
+  {
+    const LockGuard guard(mutex_);
+    if (!has_views(ino, range)) {
+      tell_dropped(ino, range, stored);
+      return false;
+    }
+  }
+  const LockGuard scanning(scan_mutex_);
+  std::vector<Part> parts;
+  uint64_t puts = 0;
+  {
+    const LockGuard guard(mutex_);
+    tell_dropped(ino, range, stored);
+    parts = tracked_parts(ino, range);
+    puts = view_puts_;
+  }
   try {
-    if (lost_track_) stored.push_back(range);
-    for (const Dropped& d : dropped_) {
-      if (d.file->ino() == ino) stored.push_back(d.range);
-    }
-    for (const auto& [start, region] : regions_.in({0, size_})) {
-      if (region.ino != ino) continue;
-      const Span shown = part_showing(region, range);
-      for (auto it = views_.from(shown.start); it != views_.all().end() && it->first < shown.end; ++it) {
-        if (is_tracked(it->second)) scan(region, clipped(shown, it->first, it->second.end), stored);
-      }
-    }
+    for (const Part& part : parts) scan(part, stored);
+    const LockGuard guard(mutex_);
+    return view_puts_ != puts && doubt_parts(parts);
   } catch (const std::bad_alloc&) {
+    const LockGuard guard(mutex_);
     lost_track_ = true;
     throw;
   }

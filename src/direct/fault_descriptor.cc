@@ -19,8 +19,6 @@
 namespace udax::direct {
 namespace {
 
-alignas(kBlockSize) const std::array<std::byte, kBlockSize> kZeroes{};
-
 // What the kernel calls it: a file of any name elsewhere would show its path, which begins with '/'.
 bool is_userfaultfd(int fd) {
   std::array<char, 64> link{};
@@ -66,31 +64,9 @@ Result<size_t> FaultDescriptor::read(Batch& into) const {
   return faults;
 }
 
-ZeroResult FaultDescriptor::put_zeroes(uint64_t address) const {
-  uffdio_copy copy{};
-  copy.dst = address;
-  copy.src = reinterpret_cast<uint64_t>(kZeroes.data());
-  copy.len = kBlockSize;
-  copy.mode = UFFDIO_COPY_MODE_WP;
-  if (::ioctl(fd_.get(), UFFDIO_COPY, &copy) == 0) return ZeroResult::kDone;
-  switch (errno) {
-    case EAGAIN: return ZeroResult::kAgain;
-    case ESRCH: return ZeroResult::kGone;
-    default: return ZeroResult::kOther;
-  }
-}
-
 void FaultDescriptor::wake(uint64_t address, uint64_t length) const {
   uffdio_range range{address, length};
   (void)::ioctl(fd_.get(), UFFDIO_WAKE, &range);
-}
-
-bool FaultDescriptor::is_gone(uint64_t address) const {
-  // Takes a protection away that is not there, and wakes nobody: of use for its error alone.
-  uffdio_writeprotect nothing{};
-  nothing.range = {address, kBlockSize};
-  nothing.mode = UFFDIO_WRITEPROTECT_MODE_DONTWAKE;
-  return ::ioctl(fd_.get(), UFFDIO_WRITEPROTECT, &nothing) != 0 && errno == ESRCH;
 }
 
 }  // namespace udax::direct

@@ -11,6 +11,7 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <cstddef>
 
 #include "base/types.h"
 #include "direct/packets.h"
@@ -83,6 +84,14 @@ Status scan_pages(int pagemap, uint64_t start, uint64_t end,
     start = scan.walk_end;
   }
   return {};
+}
+
+MemoryState ask_memory(int pagemap) {
+  // No whole number of entries: refused, but only of memory that exists (fs/proc/task_mmu.c, pagemap_read).
+  std::byte none{};
+  const ssize_t n = ::pread(pagemap, &none, sizeof(none), 0);
+  if (n == 0) return MemoryState::kGone;
+  return n < 0 && errno == EINVAL ? MemoryState::kLives : MemoryState::kUnknown;
 }
 
 bool can_track(int fd, uint64_t offset) {

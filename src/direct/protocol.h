@@ -69,10 +69,12 @@
 //           faults behind the end of the file, on lost media, without room; a HOLE follows when that is over
 //   WAKE    UFFDIO_WAKE of the range: nothing changed, fault again
 //   SYNC    nothing; a barrier
+//   ZERO    a page of zeroes at base + offset, write-protected (UFFDIO_COPY), then wake; if something is there, or the mappings are
+//           changing, wake alone: who waits faults again
 // An op that fails in the client is its own end: it must _exit (its mappings would no longer be what the daemon thinks).
 //
 // Waiting. The daemon waits for an Ack, and for room in the stream, for kAckDeadlineMs. A client that does not answer is
-// cut off: SIGKILL by pidfd, sockets shut. Its views count as gone when its memory is gone (the fault descriptor answers ESRCH);
+// cut off: SIGKILL by pidfd, sockets shut. Its views count as gone when its memory is gone (its pagemap tells);
 // until then no freed block is used again. The client waits for replies without a limit; end of file ends that.
 #pragma once
 
@@ -82,7 +84,7 @@
 
 namespace udax::direct {
 
-inline constexpr uint32_t kProtocolVersion = 1;
+inline constexpr uint32_t kProtocolVersion = 2;
 inline constexpr uint32_t kOpsMax = 64;  // in one packet
 inline constexpr uint32_t kAckDeadlineMs = 5000;
 inline constexpr uint64_t kReservationMax = uint64_t{1} << 44;  // bytes: 16 TiB
@@ -170,6 +172,7 @@ enum class OpType : uint16_t {
   kBus = 5,
   kWake = 6,
   kSync = 7,
+  kZero = 8,
 };
 
 // Op::flags

@@ -50,8 +50,13 @@ std::array<OwnedFd, 2> make_pair() {
   return {OwnedFd(ends[0]), OwnedFd(ends[1])};
 }
 
-/// A userfaultfd of a process that has ended.
-OwnedFd make_orphan() {
+/// A userfaultfd and a pagemap of a process that has ended.
+struct Orphan {
+  OwnedFd faults;
+  OwnedFd pagemap;
+};
+
+Orphan make_orphan() {
   auto pair = make_pair();
   const pid_t child = ::fork();
   must(child >= 0);
@@ -60,16 +65,17 @@ OwnedFd make_orphan() {
     const int fd = static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY));
     uffdio_api api{};
     api.api = UFFD_API;
-    const bool done = fd >= 0 && ::ioctl(fd, UFFDIO_API, &api) == 0;
-    if (done) (void)direct::send_packet(pair[1].get(), byte, std::span(&fd, 1));
+    const std::array<int, 2> both{fd, ::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)};
+    const bool done = fd >= 0 && both[1] >= 0 && ::ioctl(fd, UFFDIO_API, &api) == 0;
+    if (done) (void)direct::send_packet(pair[1].get(), byte, both);
     ::_exit(done ? 0 : 1);
   }
   int status = 0;
   must(::waitpid(child, &status, 0) == child && status == 0);
   std::array<std::byte, 1> into{};
   auto got = direct::receive_packet(pair[0].get(), into);
-  must(got && got->size() == 1);
-  return std::move((*got)[0]);
+  must(got && got->size() == 2);
+  return {std::move((*got)[0]), std::move((*got)[1])};
 }
 
 /// The client's mapper: looks at each op, and acknowledges.
@@ -82,7 +88,7 @@ void follow(int stream) {
     must(static_cast<size_t>(n) % sizeof(direct::Op) == 0);
     for (size_t i = 0; i < static_cast<size_t>(n) / sizeof(direct::Op); ++i) {
       const direct::Op& op = ops[i];
-      must(op.sequence == ++last && op.type >= 1 && op.type <= 7);
+      must(op.sequence == ++last && op.type >= 1 && op.type <= 8);
       must(op.offset % kBlockSize == 0 && op.length % kBlockSize == 0);
       must(op.offset <= kSize && op.length <= kSize - op.offset);
       if (op.type == static_cast<uint16_t>(direct::OpType::kMap)) {
@@ -121,7 +127,7 @@ class Run {
     if (follower_.joinable()) follower_.join();
   }
 
-  void shake_hands(const OwnedFd& orphan) {
+  void shake_hands(const Orphan& orphan) {
     direct::Request hello;
     hello.type = static_cast<uint32_t>(direct::RequestType::kHello);
     hello.version = direct::kProtocolVersion;
@@ -135,8 +141,7 @@ class Run {
     setup.length = kSize;
     setup.file_offset = uint64_t{1} << 41;
     setup.flags = direct::kSetupNoTracking;
-    const OwnedFd pagemap(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
-    const std::array<int, 2> descriptors{orphan.get(), pagemap.get()};
+    const std::array<int, 2> descriptors{orphan.faults.get(), orphan.pagemap.get()};
     must(exchange(std::as_bytes(std::span(&setup, 1)), descriptors).size() == 1);
   }
   /// Sends, and takes the answer, if the other side still gives one.
@@ -210,7 +215,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace udax;
   static fuzz::SeedPool seed;
   static auto medium = std::make_shared<Medium>();
-  static const OwnedFd orphan = make_orphan();
+  static const Orphan orphan = make_orphan();
   medium->copy(seed.medium);
   fs::MountOptions options;
   options.dax = fs::DaxMode::kAlways;

@@ -362,14 +362,7 @@ class FakeDaemon {
     }
     if (file_offset >= kPoolSize) return tell(c, OpType::kBus, offset, kPageSize, 0, 0, false);
     if (!write && holes_.contains(file_offset)) {
-      static const std::vector<char> zeroes(2 * kPageSize);
-      uffdio_copy copy{};
-      copy.dst = c.base + offset;
-      copy.src = (reinterpret_cast<uint64_t>(zeroes.data()) + kPageSize - 1) & ~(kPageSize - 1);
-      copy.len = kPageSize;
-      copy.mode = UFFDIO_COPY_MODE_WP;
-      static_cast<void>(::ioctl(c.fault, UFFDIO_COPY, &copy));
-      return;
+      return tell(c, OpType::kZero, offset, kPageSize, 0, 0, false);
     }
     holes_.erase(file_offset);
     c.mapped.insert(offset);

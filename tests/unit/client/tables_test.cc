@@ -83,7 +83,7 @@ TEST(Mapper, TakesNoMalformedOp) {
     return check_op(memory, bad, 1) == EPROTO;
   };
   EXPECT_TRUE(refused([](direct::Op& op) { op.type = 0; }));
-  EXPECT_TRUE(refused([](direct::Op& op) { op.type = 8; }));
+  EXPECT_TRUE(refused([](direct::Op& op) { op.type = 9; }));
   EXPECT_TRUE(refused([](direct::Op& op) { op.flags = 4; }));
   EXPECT_TRUE(refused([](direct::Op& op) { op.prot = 4; }));  // PROT_EXEC
   EXPECT_TRUE(refused([](direct::Op& op) { op.offset = 1; }));
@@ -99,6 +99,10 @@ TEST(Mapper, TakesNoMalformedOp) {
   EXPECT_EQ(check_op(memory, bad, 1), EPROTO);
   bad = op_of(direct::OpType::kHole, 0, kPageSize);
   bad.flags = direct::kOpPopulate;
+  EXPECT_EQ(check_op(memory, bad, 1), EPROTO);
+  EXPECT_EQ(check_op(memory, op_of(direct::OpType::kZero, 0, kPageSize), 1), 0);
+  bad = op_of(direct::OpType::kZero, 0, kPageSize);
+  bad.prot = direct::kProtRead;
   EXPECT_EQ(check_op(memory, bad, 1), EPROTO);
   EXPECT_EQ(check_op(memory, op_of(direct::OpType::kSync, 0, 0), 1), 0);
   EXPECT_EQ(check_op(memory, op_of(direct::OpType::kSync, 0, kPageSize), 1), EPROTO);

@@ -17,6 +17,7 @@
 #include <array>
 #include <condition_variable>
 #include <mutex>
+#include <string>
 
 #include "base/clock.h"
 #include "base/sync_point.h"
@@ -49,6 +50,7 @@ std::array<OwnedFd, 2> make_pair() {
 struct Process {
   pid_t pid = -1;
   OwnedFd faults;
+  OwnedFd pagemap;
   Process() {
     auto pair = make_pair();
     pid = ::fork();
@@ -64,6 +66,7 @@ struct Process {
     auto got = receive_packet(pair[0].get(), byte);
     EXPECT_TRUE(got && got->size() == 1);
     if (got && got->size() == 1) faults = std::move((*got)[0]);
+    pagemap = OwnedFd(::open(("/proc/" + std::to_string(pid) + "/pagemap").c_str(), O_RDONLY | O_CLOEXEC));
   }
   ~Process() {
     ::kill(pid, SIGKILL);
@@ -127,8 +130,7 @@ class ClientTest : public ::testing::Test {
     setup.length = kSize;
     setup.file_offset = uint64_t{1} << 41;
     setup.flags = kSetupNoTracking;
-    const OwnedFd pagemap(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
-    const std::array<int, 2> descriptors{process_.faults.get(), pagemap.get()};
+    const std::array<int, 2> descriptors{process_.faults.get(), process_.pagemap.get()};
     ASSERT_EQ(ask(setup, descriptors).error, 0U);
   }
   Reply open_file(uint32_t flags) {

@@ -148,10 +148,18 @@ void PageCopies::overlay(uint64_t offset, std::span<const std::byte> data) { ove
 
 void PageCopies::overlay(uint64_t offset, std::span<const std::byte> data, bool with_came_back) {
   const auto last = twins_.lower_bound(blocks_for(offset + data.size()));
-  for (auto twin = twins_.lower_bound(offset >> kBlockShift); twin != last; ++twin) {
-    if (twin->second->came_back && !with_came_back) continue;
+  for (auto twin = twins_.lower_bound(offset >> kBlockShift); twin != last;) {
     const Piece piece = piece_in(twin->first, offset, data.size());
-    std::memcpy(twin->second->page.data() + piece.in_page, data.data() + piece.index, piece.size);
+    const bool is_left_alone = twin->second->came_back && !with_came_back;
+    // A page that was written whole is as the file has it: as if handed out anew.
+    if (!is_left_alone && piece.size == kBlockSize) {
+      twin = twins_.erase(twin);
+      continue;
+    }
+    if (!is_left_alone) {
+      std::memcpy(twin->second->page.data() + piece.in_page, data.data() + piece.index, piece.size);
+    }
+    ++twin;
   }
 }
 

@@ -79,7 +79,9 @@ TEST_F(Copies, WhatWasKeptBeforeTheFlagWentIsNotTakenForWhatIsThere) {
   set_dax(false);
   open();
   // Everything goes through the kernel's pages now: it writes a whole one, without having read it.
-  ASSERT_TRUE(pool_->write_through(*file_, 0, bytes(std::string(kBlockSize, 'c')), false));
+  fs::DoubtfulCopies doubtful;
+  ASSERT_TRUE(pool_->write_through(*file_, 0, bytes(std::string(kBlockSize, 'c')), false, &doubtful));
+  EXPECT_FALSE(doubtful.any());
   set_dax(true);
   const std::string stored = std::string(100, 'a') + std::string(kBlockSize - 100, 'c');
   write_back(0, stored);

@@ -361,6 +361,25 @@ TEST_F(Copies, HandedOutOnceMoreDuringARecall) {
   EXPECT_FALSE(is_out(1));
 }
 
+// Regression: the twin that a page had from before a recall was taken for that of the page which the holder has written whole
+// meanwhile, and went with the recall.
+TEST_F(Copies, WrittenWholeDuringARecall) {
+  ASSERT_TRUE(copies_.hand_out(FileBlock(1), FileBlock(2)));
+  direct_write(kBlockSize, "before");
+  const PageCopies::Wave wave = copies_.begin_wave();
+  // The holder has dropped its copy, and writes the whole page.
+  std::string copy(kBlockSize, 'w');
+  ASSERT_TRUE(copies_.note_out(FileBlock(1), FileBlock(2)));
+  file_.replace(kBlockSize, kBlockSize, copy);
+  copies_.overlay(kBlockSize, bytes(copy));
+  EXPECT_EQ(copies_.twins(), 0U);
+  direct_write(kBlockSize, "direct");
+  copies_.end_wave(FileBlock(1), FileBlock(2), wave);
+  copy[100] = 's';
+  EXPECT_EQ(come_back(kBlockSize, copy), std::to_string(kBlockSize + 100) + ":s ");
+  EXPECT_EQ(file_.substr(kBlockSize, 6), "direct");
+}
+
 TEST_F(Copies, SuspectedPagesAreToldApartUntilTheyAreBack) {
   EXPECT_TRUE(copies_.empty());
   copies_.suspect();

@@ -67,14 +67,16 @@ void print_prometheus(const json& stat) {
                              label_value(stat.value("mountpoint", "")) + "\"";
   for (const auto& [key, value] : stat.items()) {
     if (key == "ops") continue;
+    const std::string outer = "udaxfs_" + key;
     if (value.is_number() || value.is_boolean()) {
-      print_type("udaxfs_" + key);
-      print_metric("udaxfs_" + key, labels, value);
+      print_type(outer);
+      print_metric(outer, labels, value);
     }
     if (!value.is_object()) continue;
     for (const auto& [inner, number] : value.items()) {
       if (!number.is_number() && !number.is_boolean()) continue;
-      const std::string name = "udaxfs_" + key + "_" + inner;
+      std::string name = outer;
+      name.append("_").append(inner);
       print_type(name);
       print_metric(name, labels, number);
     }

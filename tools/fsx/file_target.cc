@@ -180,17 +180,17 @@ int64_t FileTarget::hold(int fd) {
 
 int64_t FileTarget::hold_load(uint64_t offset, std::span<std::byte> out) {
   const int64_t made = held_ == nullptr ? hold(0) : 0;
-  return made < 0 ? made : copy_guarded(out.data(), held_ + offset, out.size());
+  return held_ == nullptr ? made : copy_guarded(out.data(), held_ + offset, out.size());
 }
 
 int64_t FileTarget::hold_store(uint64_t offset, std::span<const std::byte> data) {
   const int64_t made = held_ == nullptr ? hold(0) : 0;
-  return made < 0 ? made : copy_guarded(held_ + offset, data.data(), data.size());
+  return held_ == nullptr ? made : copy_guarded(held_ + offset, data.data(), data.size());
 }
 
 int64_t FileTarget::hold_sync(uint64_t offset, uint64_t length) {
   const int64_t made = held_ == nullptr ? hold(0) : 0;
-  return made < 0 ? made : result_of(::msync(held_ + offset, length, MS_SYNC));
+  return held_ == nullptr ? made : result_of(::msync(held_ + offset, length, MS_SYNC));
 }
 
 int64_t FileTarget::truncate(int fd, uint64_t size) {

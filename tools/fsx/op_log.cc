@@ -22,12 +22,11 @@ bool set_field(Setup& setup, std::string_view word) {
   uint64_t value = 0;
   const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || rest != text.data() + text.size()) return false;
+  if (value > kSizeLimit && key != "seed" && key != "round") return false;
   if (key == "seed") {
     setup.seed = value;
   } else if (key == "round") {
     setup.round = value;
-  } else if (value > kSizeLimit) {
-    return false;
   } else if (key == "max-size") {
     setup.max_size = value;
   } else if (key == "direct-align") {

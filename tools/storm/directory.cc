@@ -81,8 +81,8 @@ Directory::Directory(std::string top) : top_(std::move(top)) {
 }
 
 Directory::~Directory() {
-  for (uint8_t slot = 0; slot < kSlots; ++slot) static_cast<void>(slot_close(slot));
-  scan_end();
+  for (uint8_t slot = 0; slot < kSlots; ++slot) static_cast<void>(Directory::slot_close(slot));
+  Directory::scan_end();
 }
 
 int Directory::create(const std::string& path, uint32_t mode) {

@@ -232,7 +232,7 @@ int Program::save_model() {
     Directory tree(a_.path + '/' + name);
     std::string error;
     if (!describe(tree, snapshot.with_dax, snapshot.trees[name], error))
-      return fail(kExitFailed, name + '/' + error);
+      return fail(kExitFailed, error.insert(0, name + '/'));
   }
   if (write_snapshot(a_.save_model, snapshot)) return kExitPassed;
   return fail(kExitEnvironment, a_.save_model + ": " + std::strerror(errno));

@@ -99,7 +99,7 @@ bool Session::makes_sense(const Op& op) {
     case Kind::kMknod:
     case Kind::kUnlink:
     case Kind::kRmdir: return !op.path.empty();
-    case Kind::kSymlink: return !op.path.empty() && !op.to.empty();
+    case Kind::kSymlink:
     case Kind::kLink:
     case Kind::kRename:
     case Kind::kNoReplace:

@@ -96,9 +96,9 @@ class Offer final : public fuse::DirectOffer {
     const direct::CounterValues c = server_.counters();
     return fmt::format(
         R"("clients":{},"regions":{},"connects":{},"refused":{},"cut_offs":{},"faults":{},"maps":{},)"
-        R"("holes":{},"buses":{},"zero_pages":{},"revocations":{})",
+        R"("holes":{},"buses":{},"zero_pages":{},"revocations":{},"late":{})",
         c.clients, c.regions, c.connects, c.refused, c.cut_offs, c.faults, c.maps, c.holes, c.buses, c.zero_pages,
-        c.revocations);
+        c.revocations, c.late);
   }
 
  private:

@@ -115,6 +115,7 @@ class Dax {
   [[nodiscard]] Status flush_entry(inode::Inode& inode, mapping::EntryTree::Locked& entry);
   enum class Views : uint8_t { kStay, kGo };
   [[nodiscard]] Status write_back(inode::Inode& inode, FileBlock from, FileBlock to, Views views);
+  [[nodiscard]] Status keep_beside_views(inode::Inode& inode, FileBlock from, FileBlock to);
   void withdraw(inode::Inode& inode, FileBlock from, FileBlock to);
   [[nodiscard]] bool flush_collected(inode::Inode& inode, FileBlock from, FileBlock to);
   void touch_stored(inode::Inode& inode);

@@ -2,8 +2,12 @@
 //
 // Taking views back: before blocks go (truncate, punch, zero range, a flip of the flag), after holes were filled, and where
 // a page cache is to have the pages.
+#include <cstring>
+
+#include "base/log.h"
 #include "base/sync_point.h"
 #include "dax/dax.h"
+#include "extent/extent_map.h"
 
 namespace udax::dax {
 
@@ -48,20 +52,40 @@ void Dax::grown(inode::Inode& inode, uint64_t old_size) {
                       mapping::bytes_of(FileBlock(blocks_for(old_size)), FileBlock(mapping::kFileBlockEnd)));
 }
 
+// A store that comes through a view that is late must not be covered by a copy that comes back whole: of the copy only what
+// differs from the page as it is now will be taken.
+Status Dax::keep_beside_views(inode::Inode& inode, FileBlock from, FileBlock to) {
+  if (UDAX_KNOB("dax.revoke.skip_late")) return {};
+  mapping::AddressSpace* const space = inode.space();
+  return space->copies.keep(from, to, [&](FileBlock at, mapping::PageCopies::Page& page) -> Status {
+    const SharedLockGuard extents(inode.extent_lock);
+    UDAX_TRY(const extent::Mapping m, extent::Reader(meta_, inode.image()).lookup(at, 1));
+    page.fill(std::byte{});
+    if (!m.is_data()) return {};
+    if (medium_.probe(offset_of(m.device), kBlockSize)) return meta_.lost("a part of a file", inode.ino().value);
+    std::memcpy(page.data(), medium_.block(m.device), kBlockSize);
+    return {};
+  });
+}
+
 void Dax::revoke(inode::Inode& inode, FileBlock from, FileBlock to) {
   mapping::AddressSpace* const space = inode.space();
-  if (space == nullptr || space->entries.empty() || !mappers_.has_mappers()) return;
-  if (UDAX_KNOB("dax.revoke.skip")) return;
+  if (space == nullptr || !mappers_.has_mappers() || UDAX_KNOB("dax.revoke.skip")) return;
   // Faults put their entry in before they look for copies, so one that saw none is met here.
   for (FileBlock at = from; at < to;) {
     auto entry = space->entries.grab_next(at, to);
-    if (!entry) return;
+    if (!entry) break;
     at = entry->end();
     // Whether a view that is tracked was stored to is not asked for: it counts as if.
     const bool is_data = entry->entry().kind == Entry::Kind::kData;
     if (is_data && space->trackers.load() != 0) entry->set_mark(mapping::Mark::kDirty);
     mappers_.invalidate(inode.ino(), mapping::bytes_of(entry->start(), entry->end()));
     if (!entry->marked(mapping::Mark::kDirty)) entry->erase();
+  }
+  if (!mappers_.may_hold(inode.ino(), mapping::bytes_of(from, to))) return;
+  if (const Status done = keep_beside_views(inode, from, to); !done) {
+    log::warning("inode {}: pages cannot be told from late stores: {}", inode.ino().value,
+                 to_string(done.error()));
   }
 }
 

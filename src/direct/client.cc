@@ -220,8 +220,7 @@ void Client::take_down() noexcept {
     }
   }
   ending_.store(true);
-  const uint64_t one = 1;
-  (void)!::write(kick_.get(), &one, sizeof(one));
+  kick();
   if (worker_.joinable()) worker_.join();
   broken_.store(true);
   RegionTable::Handles files;

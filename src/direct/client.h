@@ -32,6 +32,7 @@
 #include "base/mutex.h"
 #include "direct/cookies.h"
 #include "direct/counters.h"
+#include "direct/hold_list.h"
 #include "direct/op_stream.h"
 #include "direct/protocol.h"
 #include "direct/view_table.h"
@@ -76,9 +77,10 @@ struct Shared {
   fs::Filesystem& fs;
   CookieJar& cookies;
   Counters& counters;
-  const int uffd_device;        // /dev/userfaultfd; -1: there is none
-  const uint64_t mappings_max;  // of the kernel's, for a client
-  const bool can_track;         // the kernel tells of stores to the pool's pages (page_scan.h)
+  const int uffd_device;            // /dev/userfaultfd; -1: there is none
+  const uint64_t mappings_max;      // of the kernel's, for a client
+  const bool can_track;             // the kernel tells of stores to the pool's pages (page_scan.h)
+  const HoldList* holds = nullptr;  // null: nothing is ever held
 };
 
 class Client {
@@ -97,11 +99,23 @@ class Client {
   /// Takes all views back and ends serve(). From any thread.
   void stop();
 
-  enum class Revoke : uint8_t { kAll, kWritable };
+  enum class Revoke : uint8_t {
+    kAll,
+    kWritable,
+    kAside,  // all; not by one who changes the blocks: what was stored is remembered. settle_dropped() is to follow
+  };
   /// Sends what takes the client's views of the range back. Gives what finish_revoke() is to wait for; 0: nothing.
   [[nodiscard]] uint64_t begin_revoke(Ino ino, mapping::ByteRange range, Revoke which);
-  /// Returns when the client has done it, or its memory is gone; false: it has been killed, and is not gone yet.
+  /// Returns when the client has done it, or its memory is gone; false: not by the deadline.
+  [[nodiscard]] bool has_revoked(uint64_t sequence, OpStream::Clock::time_point deadline);
+  /// The same; one that has not is killed. False: it is not gone yet.
   [[nodiscard]] bool finish_revoke(uint64_t sequence, OpStream::Clock::time_point deadline);
+
+  /// Views that were dropped by ops up to `acknowledged` are out of the client's reach: notes what was stored through them. REQUIRES:
+  /// no lock of an inode but rwsem, invalidate_lock.
+  void settle_dropped(uint64_t acknowledged);
+  /// Faults that were held back are looked at again.
+  void kick();
 
   /// Its part of Server::collect().
   void collect(Ino ino, mapping::ByteRange range, std::vector<mapping::ByteRange>& stored);
@@ -144,7 +158,10 @@ class Client {
   // client_faults.cc
   void work() noexcept;
   void serve_fault(const FaultEvent& event);
-  [[nodiscard]] std::optional<Fault> look_up(uint64_t at, bool is_write);
+  void serve_parked();
+  void park(const FaultEvent& event);
+  [[nodiscard]] bool is_held(const Region& region, uint64_t at) const;
+  [[nodiscard]] std::optional<Fault> look_up(const FaultEvent& event);
   [[nodiscard]] std::optional<Fault> look_ahead(uint64_t at, uint64_t end);
   [[nodiscard]] static Fault fault_at(const Region& region, uint64_t at, bool is_write);
   [[nodiscard]] Result<dax::FaultResult> resolve(const Fault& fault);
@@ -167,7 +184,6 @@ class Client {
 
   // client_tracking.cc
   [[nodiscard]] Span drop_views(Span span) UDAX_REQUIRES(mutex_);
-  void settle_dropped(uint64_t acknowledged);
   struct Part {
     Span span;
     uint64_t file_offset = 0;
@@ -223,7 +239,8 @@ class Client {
     uint64_t at = 0;
     OpStream::Clock::time_point since;
   };
-  std::deque<Bus> buses_;  // the worker's alone
+  std::deque<Bus> buses_;           // the worker's alone
+  std::vector<FaultEvent> parked_;  // of ranges that are held; the worker's alone
 };
 
 }  // namespace udax::direct

@@ -52,14 +52,39 @@ void Client::work() noexcept {
     const int wait_ms = buses_.empty() ? -1 : static_cast<int>(kBusTime.count());
     if (::poll(fds.data(), fds.size(), wait_ms) < 0) continue;
     uint64_t ignored = 0;
-    if (fds[1].revents != 0) (void)!::read(kick_.get(), &ignored, sizeof(ignored));
+    if (fds[1].revents != 0 && ::read(kick_.get(), &ignored, sizeof(ignored)) > 0) serve_parked();
     // Its end: the control thread, which an inherited descriptor may keep waiting, takes it down.
     if (fds[2].revents != 0) return break_off("has ended");
     if ((fds[0].revents & (POLLERR | POLLNVAL)) != 0) return break_off("its fault descriptor cannot be polled");
   }
 }
 
-std::optional<Client::Fault> Client::look_up(uint64_t at, bool is_write) {
+bool Client::is_held(const Region& region, uint64_t at) const {
+  return shared_.holds != nullptr && shared_.holds->covers(region.ino, region.file_offset_of(at));
+}
+
+void Client::park(const FaultEvent& event) {
+  if (parked_.size() >= FaultQueue::kMax) return break_off("faults more often than it has threads");
+  try {
+    parked_.push_back(event);
+  } catch (const std::bad_alloc&) {
+    faults_->descriptor().wake(event.address, kBlockSize);
+  }
+}
+
+// Who is released kicks after it; so one that is parked since, and of what was held before, is met by the next kick.
+void Client::serve_parked() {
+  std::vector<FaultEvent> events;
+  events.swap(parked_);
+  for (const FaultEvent& event : events) {
+    if (ending_.load()) return;
+    serve_fault(event);
+  }
+}
+
+std::optional<Client::Fault> Client::look_up(const FaultEvent& event) {
+  const uint64_t at = event.address - base_;
+  const bool is_write = event.is_write;
   const LockGuard guard(mutex_);
   const Region* const region = regions_.find(at);
   const uint32_t needed = is_write ? kProtWrite : kProtRead;
@@ -70,6 +95,10 @@ std::optional<Client::Fault> Client::look_up(uint64_t at, bool is_write) {
   const View* const view = views_.find(at);
   if (view != nullptr && view->kind == View::Kind::kData && (view->is_writable || !is_write)) {
     wake_in_order(at);
+    return std::nullopt;
+  }
+  if (is_held(*region, at)) {
+    park(event);
     return std::nullopt;
   }
   return fault_at(*region, at, is_write);
@@ -84,7 +113,7 @@ void Client::serve_fault(const FaultEvent& event) {
   count(shared_.counters.faults);
   if (event.address < base_ || event.address >= base_ + size_) return break_off("touched its staging area");
   trim_mappings();
-  std::optional<Fault> fault = look_up(event.address - base_, event.is_write);
+  std::optional<Fault> fault = look_up(event);
   if (!fault) return;
   const auto result = resolve(*fault);
   if (result && *result != dax::FaultResult::kBeyondEnd) return;
@@ -124,6 +153,11 @@ Status Client::place(const Fault& fault, const dax::View& view) try {
   const LockGuard guard(mutex_);
   const Region* const region = regions_.find(fault.at);
   if (region == nullptr || region->id != fault.region_id) {
+    if (fault.has_waiter) wake_in_order(fault.at);
+    return {};
+  }
+  if (is_held(*region, fault.at)) {
+    // Since it was looked up. Who waits faults again, and waits for the release then.
     if (fault.has_waiter) wake_in_order(fault.at);
     return {};
   }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
 // Taking views back. The filesystem's threads come here with locks of an inode held, so nothing here takes one.
+#include <unistd.h>
+
 #include "base/sync_point.h"
 #include "direct/client.h"
 
@@ -54,7 +56,7 @@ uint64_t Client::begin_revoke(Ino ino, mapping::ByteRange range, Revoke which) {
     if (region.ino != ino) continue;
     const Span shown = part_showing(region, range);
     if (shown.empty() || (which == Revoke::kWritable && !views_.has_writable(shown))) continue;
-    const Span gone = views_.erase(shown);
+    const Span gone = which == Revoke::kAside ? drop_views(shown) : views_.erase(shown);
     if (gone.empty()) continue;
     if (UDAX_KNOB("direct.revoke.skip_hole")) continue;
     hole(gone, region.prot);
@@ -66,11 +68,20 @@ uint64_t Client::begin_revoke(Ino ino, mapping::ByteRange range, Revoke which) {
   return send_acknowledged(barrier);
 }
 
-bool Client::finish_revoke(uint64_t sequence, OpStream::Clock::time_point deadline) {
-  constexpr std::chrono::milliseconds kPatience{2000};
+void Client::kick() {
+  const uint64_t one = 1;
+  (void)!::write(kick_.get(), &one, sizeof(one));
+}
+
+bool Client::has_revoked(uint64_t sequence, OpStream::Clock::time_point deadline) {
   if (!broken_.load() && stream_->await(sequence, deadline)) return true;
   // An end of file is how a client's exit is met first; its memory is gone by then.
-  if (is_gone()) return true;
+  return is_gone();
+}
+
+bool Client::finish_revoke(uint64_t sequence, OpStream::Clock::time_point deadline) {
+  constexpr std::chrono::milliseconds kPatience{2000};
+  if (has_revoked(sequence, deadline)) return true;
   break_off("does not answer");
   return wait_gone(kPatience);
 }

@@ -22,13 +22,15 @@ struct BasicCounters {
   T buses{};
   T zero_pages{};   // put in
   T revocations{};  // times that clients were waited for
+  T late{};         // of these, that one had not answered in time (late_views.h)
 };
 
 using CounterValues = BasicCounters<uint64_t>;
 
 struct Counters : BasicCounters<std::atomic<uint64_t>> {
   [[nodiscard]] CounterValues values() const {
-    return {clients, regions, connects, refused, cut_offs, faults, maps, holes, buses, zero_pages, revocations};
+    return {clients, regions, connects, refused,    cut_offs,    faults,
+            maps,    holes,   buses,    zero_pages, revocations, late};
   }
 };
 

@@ -82,9 +82,10 @@ Result<std::unique_ptr<Server>> Server::start(fs::Filesystem& fs, const Policy& 
   UDAX_TRY(const media::LoadedSuperblock super, media::load_superblock(fs.medium(), why));
   std::copy(std::begin(super.raw.uuid), std::end(super.raw.uuid), server->pool_uuid_.begin());
   UDAX_CHECK(server->listen(why));
-  server->shared_.reset(
-      new Shared{fs, server->cookies_, server->counters_, server->uffd_device_.get(), mappings_max(),
-                 !fs.read_only() && can_track(fs.medium().fd(), offset_of(format::kHolderBlock))});
+  server->shared_.reset(new Shared{
+      fs, server->cookies_, server->counters_, server->uffd_device_.get(), mappings_max(),
+      !fs.read_only() && can_track(fs.medium().fd(), offset_of(format::kHolderBlock)), &server->holds_});
+  server->late_ = std::make_unique<LateViews>(fs, [raw = server.get()] { raw->look_after_clients(); });
   fs.mappers().add(server.get());
   server->registered_ = true;
   server->acceptor_ = std::thread([raw = server.get()] { raw->accept_all(); });
@@ -202,7 +203,7 @@ void Server::reap() noexcept {
     if (thread.joinable()) thread.join();
   }
   const LockGuard guard(slots_lock_);
-  if (!holds_frees_) return;
+  if (!holds_frees_ || !late_->empty()) return;
   for (const Slot& slot : slots_) {
     if (slot.client != nullptr && is_zombie(*slot.client)) return;
   }
@@ -230,6 +231,7 @@ void Server::stop() {
     const LockGuard guard(slots_lock_);
     slots_[i].client.reset();
   }
+  if (late_ != nullptr) late_->stop();
   if (registered_) fs_.mappers().remove(this);
   registered_ = false;
 }
@@ -268,7 +270,7 @@ std::shared_ptr<Client> Server::client_at(size_t index) {
   return slots_[index].client;
 }
 
-// All are told first, then waited for, so that one that is slow costs its own time only, and all that are, the deadline once.
+// All are told first, then waited for, so that one that is slow costs its own time only, and all that are, kPatience once.
 void Server::revoke(Ino ino, mapping::ByteRange range, Client::Revoke which) {
   std::array<std::shared_ptr<Client>, kClientsMax> told;
   std::array<uint64_t, kClientsMax> sequences{};
@@ -283,17 +285,50 @@ void Server::revoke(Ino ino, mapping::ByteRange range, Client::Revoke which) {
   }
   if (count_told == 0) return;
   count(counters_.revocations);
-  const auto deadline = OpStream::Clock::now() + std::chrono::milliseconds(kAckDeadlineMs);
+  const auto now = LateViews::Clock::now();
   for (size_t i = 0; i < count_told; ++i) {
-    if (!told[i]->finish_revoke(sequences[i], deadline)) hold_frees();
+    if (told[i]->has_revoked(sequences[i], late_->deadline(*told[i], now))) {
+      if (which == Client::Revoke::kAside) told[i]->settle_dropped(sequences[i]);
+      continue;
+    }
+    count(counters_.late);
+    try {
+      late_->add({told[i], sequences[i], now, ino, range});
+      hold_frees();
+    } catch (const std::bad_alloc&) {
+      const auto deadline = now + std::chrono::milliseconds(kAckDeadlineMs);
+      if (!told[i]->finish_revoke(sequences[i], deadline)) hold_frees();
+    }
   }
 }
 
-// Before the caller frees what a killed client's threads, still in the kernel, may have pinned. reap() ends it.
+void Server::hold(Ino ino, mapping::ByteRange range) {
+  try {
+    holds_.add(ino, range);
+  } catch (const std::bad_alloc&) {
+    return;
+  }
+  revoke(ino, range, Client::Revoke::kAside);
+}
+
+void Server::release(Ino ino, mapping::ByteRange range) {
+  holds_.remove(ino, range);
+  for (size_t i = 0; i < kClientsMax; ++i) {
+    if (const std::shared_ptr<Client> client = client_at(i); client != nullptr) client->kick();
+  }
+}
+
+bool Server::may_hold(Ino ino, mapping::ByteRange range) { return late_->any(ino, range); }
+
+// Before the caller frees what a late client may still store to. reap() ends it.
 void Server::hold_frees() {
   const LockGuard guard(slots_lock_);
   if (!holds_frees_) fs_.hold_frees(true);
   holds_frees_ = true;
+  look_after_clients();
+}
+
+void Server::look_after_clients() {
   const uint64_t one = 1;
   (void)!::write(wake_.get(), &one, sizeof(one));
 }

@@ -5,8 +5,8 @@
 // The socket has an abstract name of 64 random bits, which UDAX_IOC_DIRECT tells those who may connect; others that find it
 // (/proc/net/unix) are refused by the credentials that the kernel gives of them. Nothing is left behind by a daemon that dies.
 //
-// A client that does not answer is killed; until its memory is gone, blocks that are freed are kept from use
-// (Filesystem::hold_frees).
+// A client that does not answer in time is late (late_views.h), and killed in the end; until it has answered or its memory is gone,
+// blocks that are freed are kept from use (Filesystem::hold_frees).
 //
 // Thread safety: everything. Locks: slots_lock_, held for a few steps only; a mapper's calls come with locks of an inode held and
 // take that one and a client's mutex.
@@ -22,6 +22,8 @@
 #include "direct/client.h"
 #include "direct/cookies.h"
 #include "direct/counters.h"
+#include "direct/hold_list.h"
+#include "direct/late_views.h"
 #include "direct/policy.h"
 #include "fs/filesystem.h"
 #include "mapping/mapper.h"
@@ -52,6 +54,9 @@ class Server final : public mapping::Mapper {
   void invalidate(Ino ino, mapping::ByteRange range) override;
   void write_protect(Ino ino, mapping::ByteRange range) override;
   void collect(Ino ino, mapping::ByteRange range, std::vector<mapping::ByteRange>& stored) override;
+  void hold(Ino ino, mapping::ByteRange range) override;
+  void release(Ino ino, mapping::ByteRange range) override;
+  [[nodiscard]] bool may_hold(Ino ino, mapping::ByteRange range) override;
 
  private:
   struct Slot {
@@ -67,6 +72,7 @@ class Server final : public mapping::Mapper {
   void reap() noexcept;
   void revoke(Ino ino, mapping::ByteRange range, Client::Revoke which);
   void hold_frees();
+  void look_after_clients();
   [[nodiscard]] std::shared_ptr<Client> client_at(size_t index);
 
   fs::Filesystem& fs_;
@@ -74,12 +80,14 @@ class Server final : public mapping::Mapper {
   const uint32_t uid_;
   std::array<uint8_t, 16> pool_uuid_{};
   CookieJar cookies_;
+  HoldList holds_;
   Counters counters_;
   OwnedFd uffd_device_;
   OwnedFd listener_;
   OwnedFd wake_;  // eventfd: a client has ended, or all is to
   std::string address_;
   std::unique_ptr<Shared> shared_;
+  std::unique_ptr<LateViews> late_;
   std::thread acceptor_;
   std::atomic<bool> stopping_{false};
   bool registered_ = false;

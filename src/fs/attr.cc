@@ -120,6 +120,10 @@ Result<Attr> Filesystem::setattr(Ino ino, const SetAttr& s, const Caller& /*call
   const Ops ops{*this};
   UDAX_CHECK(ops.check_writable());
   UDAX_TRY(const inode::InodeRef ref, ops.get(ino));
+  mapping::HeldViews held;
+  if (s.size && *s.size < ref->snapshot().size) {
+    hold_views(*this, *ref, {align_down(*s.size, kBlockSize), ~uint64_t{0}}, held);
+  }
   const LockGuard guard(ref->rwsem);
   if (ref->dead) return Error::kStale;
   UDAX_CHECK(check_setattr(ref->image(), s));

@@ -154,6 +154,10 @@ Status Filesystem::fallocate(OpenFile& file, uint32_t mode, uint64_t offset, uin
   if (what != 0 && what != kFallocPunchHole && what != kFallocZeroRange) return Error::kNotSupported;
   if (what == kFallocPunchHole && !keep) return Error::kNotSupported;
 
+  // The blocks that go. Those at the edges stay, with the views of them and what is dirty in them.
+  const BlockRange whole = what == 0 ? BlockRange{} : covered(offset, end);
+  mapping::HeldViews held;
+  if (!whole.empty()) hold_views(*this, inode, mapping::bytes_of(whole.from, whole.to), held);
   const LockGuard guard(inode.rwsem);
   const uint32_t flags = inode.image().flags;
   if ((flags & format::kFlagImmutable) != 0) return Error::kPermission;
@@ -172,8 +176,6 @@ Status Filesystem::fallocate(OpenFile& file, uint32_t mode, uint64_t offset, uin
   UDAX_CHECK(ops.keep_copies(inode, offset, length));
   const InvalidateLock invalidate(inode);
   UDAX_SYNC_POINT("fs.fallocate.locked");
-  // The blocks that go. Those at the edges stay, with the views of them and what is dirty in them.
-  const BlockRange whole = covered(offset, end);
   if (!whole.empty()) UDAX_CHECK(ops.dax().drop(inode, whole.from, whole.to));
   UDAX_CHECK(what == kFallocPunchHole ? punch(ops, inode, offset, end)
                                       : zero_range(ops, inode, offset, end, new_size));

@@ -3,7 +3,7 @@
 // Inode flags, and the DAX flag above all, which takes effect at once on open and mapped files.
 //
 // A flip, in this order:
-//   recall    what the kernel's page cache holds of the file is written back and dropped. No lock is held.
+//   recall    mappers' views go, and what the kernel's page cache holds of the file is written back and dropped. No lock is held.
 //   stop      rwsem and invalidate_lock exclusive: no write, no fault is at work, and none begins
 //   drop      every view, in every mapper, after what is dirty was made durable; if that fails the flag stays
 //   change    one transaction, durable when it commits
@@ -101,8 +101,12 @@ Status Filesystem::set_flags(Ino ino, uint32_t flags, uint32_t mask, std::option
   bool is_untold = false;
   mapping::PageCopies::Wave wave;
   bool recalled = false;
+  mapping::HeldViews held;
   for (;; recalled = true) {
-    if (recalled) mappers().drop_copies(ino, {});
+    if (recalled) {
+      hold_views(*this, inode, {}, held);
+      mappers().drop_copies(ino, {});
+    }
     const LockGuard guard(inode.rwsem);
     if (inode.dead) return Error::kStale;
     UDAX_TRY(const Wanted wanted, check(inode.image(), flags, mask, project_id, caller));
@@ -110,9 +114,10 @@ Status Filesystem::set_flags(Ino ino, uint32_t flags, uint32_t mask, std::option
     if (changed == 0 && !wanted.new_project) return {};
     const bool is_flip = inode.is_reg() && (changed & format::kFlagDax) != 0;
     const bool becomes_immutable = (changed & wanted.flags & format::kFlagImmutable) != 0;
-    if (!is_flip && inode.is_reg() && becomes_immutable) return make_immutable(ops, inode, wanted, project_id);
-    if (!is_flip) return store(ops, inode, wanted, project_id);
+    const bool stops_stores = inode.is_reg() && becomes_immutable;
+    if (!is_flip && !stops_stores) return store(ops, inode, wanted, project_id);
     if (!recalled) continue;  // without the lock
+    if (!is_flip) return make_immutable(ops, inode, wanted, project_id);
     UDAX_TRY(mapping::AddressSpace* const space, inode.make_space());
     is_untold = has_untold_copies(ops, inode, wanted.flags);
     wave = space->copies.begin_wave();

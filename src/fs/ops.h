@@ -40,6 +40,15 @@ class RwsemSet {
   size_t count_ = 0;
 };
 
+/// To be called before locks are taken, with a `held` that goes after them: views of the range go, if there may be any, and none is
+/// made until then.
+inline void hold_views(Filesystem& fs, const inode::Inode& inode, mapping::ByteRange range,
+                       mapping::HeldViews& held) {
+  const mapping::AddressSpace* const space = inode.space();
+  if (space == nullptr || space->entries.empty() || !fs.mappers().has_mappers()) return;
+  if (!UDAX_KNOB("fs.skip_hold")) held.hold(fs.mappers(), inode.ino(), range);
+}
+
 /// invalidate_lock, exclusive: no fault is at work, and none begins.
 class UDAX_SCOPED_CAPABILITY InvalidateLock {
  public:

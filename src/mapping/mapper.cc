@@ -42,6 +42,21 @@ void MapperRegistry::collect(Ino ino, ByteRange range, std::vector<ByteRange>& s
   for (Mapper* mapper : mappers_) mapper->collect(ino, range, stored);
 }
 
+void MapperRegistry::hold(Ino ino, ByteRange range) {
+  const SharedLockGuard guard(mappers_lock_);
+  for (Mapper* mapper : mappers_) mapper->hold(ino, range);
+}
+
+void MapperRegistry::release(Ino ino, ByteRange range) {
+  const SharedLockGuard guard(mappers_lock_);
+  for (Mapper* mapper : mappers_) mapper->release(ino, range);
+}
+
+bool MapperRegistry::may_hold(Ino ino, ByteRange range) {
+  const SharedLockGuard guard(mappers_lock_);
+  return std::any_of(mappers_.begin(), mappers_.end(), [&](Mapper* m) { return m->may_hold(ino, range); });
+}
+
 void MapperRegistry::drop_copies(Ino ino, ByteRange range) {
   const SharedLockGuard guard(holders_lock_);
   for (CopyHolder* holder : holders_) holder->drop_copies(ino, range);

@@ -45,7 +45,7 @@ struct ByteRange {
 class Mapper {
  public:
   virtual ~Mapper() = default;
-  /// Drops every view of the range. On return no thread can load or store through one.
+  /// Drops every view of the range. On return no thread can load or store through one, but for those of may_hold().
   virtual void invalidate(Ino ino, ByteRange range) = 0;
   /// Makes every view of the range read-only; the next store faults. On return no store through an old view is left.
   /// Views that are tracked stay.
@@ -57,6 +57,25 @@ class Mapper {
     static_cast<void>(ino);
     static_cast<void>(range);
     static_cast<void>(stored);
+  }
+  /// Before somebody takes locks to change the range: its views go, and none is made until release(), which is called as often; who
+  /// touches the range waits. Called with no lock held, so that whoever must be waited for can be served meanwhile. It may fail
+  /// in silence: invalidate() is called all the same.
+  virtual void hold(Ino ino, ByteRange range) {
+    static_cast<void>(ino);
+    static_cast<void>(range);
+  }
+  virtual void release(Ino ino, ByteRange range) {
+    static_cast<void>(ino);
+    static_cast<void>(range);
+  }
+  /// Views of the range that invalidate() or write_protect() was to take may be there still: their holder has not answered in time.
+  /// Blocks are not freed meanwhile. When it has answered, what it may have stored is noted (Dax::note_stored()), and copies of the
+  /// range are dropped.
+  [[nodiscard]] virtual bool may_hold(Ino ino, ByteRange range) {
+    static_cast<void>(ino);
+    static_cast<void>(range);
+    return false;
   }
 };
 
@@ -81,6 +100,9 @@ class MapperRegistry {
   void invalidate(Ino ino, ByteRange range);
   void write_protect(Ino ino, ByteRange range);
   void collect(Ino ino, ByteRange range, std::vector<ByteRange>& stored);
+  void hold(Ino ino, ByteRange range);
+  void release(Ino ino, ByteRange range);
+  [[nodiscard]] bool may_hold(Ino ino, ByteRange range);
   void drop_copies(Ino ino, ByteRange range);
   void drop_copies_unlike(Ino ino, uint64_t offset, std::span<const std::byte> bytes);
   /// Whether somebody may hold views.
@@ -93,6 +115,30 @@ class MapperRegistry {
   std::vector<Mapper*> mappers_ UDAX_GUARDED_BY(mappers_lock_);
   std::vector<CopyHolder*> holders_ UDAX_GUARDED_BY(holders_lock_);
   std::atomic<size_t> mapper_count_{0};
+};
+
+/// Views of a range are held back from hold() on for as long as this is there. REQUIRES: no lock of the filesystem, neither there nor
+/// at the end.
+class HeldViews {
+ public:
+  HeldViews() = default;
+  ~HeldViews() {
+    if (mappers_ != nullptr) mappers_->release(ino_, range_);
+  }
+  HeldViews(const HeldViews&) = delete;
+  HeldViews& operator=(const HeldViews&) = delete;
+  /// Once.
+  void hold(MapperRegistry& mappers, Ino ino, ByteRange range) {
+    mappers_ = &mappers;
+    ino_ = ino;
+    range_ = range;
+    mappers.hold(ino, range);
+  }
+
+ private:
+  MapperRegistry* mappers_ = nullptr;
+  Ino ino_{};
+  ByteRange range_;
 };
 
 }  // namespace udax::mapping

@@ -219,19 +219,25 @@ void Filesystem::recall(inode::Inode& inode, const StaleCopies& stale) {
   mappers().drop_copies(inode.ino(), mapping::bytes_of(stale.from, stale.to));
   const LockGuard guard(inode.rwsem);
   if (mapping::AddressSpace* const space = inode.space(); space != nullptr) {
-    space->copies.end_wave(stale.from, stale.to, stale.wave);
+    space->copies.end_wave(stale.from, stale.to, stale.wave, mappers().return_late());
   }
 }
 
 Result<dax::FaultResult> Filesystem::fault(inode::Inode& inode, FileBlock at, dax::Access access,
                                            uint32_t order_max, const dax::Install& install) {
+  const Ops ops{*this};
   for (;;) {
     UDAX_TRY(const dax::FaultResult result, dax_->fault(inode, at, access, order_max, install));
     if (result != dax::FaultResult::kCopiesOut) return result;
     const uint64_t blocks = order_max >= mapping::kHugeOrder ? kHugeBlocks : 1;
     StaleCopies out{FileBlock(align_down(at.value, blocks)), {}, {}};
     out.to = out.from + blocks;
-    {
+    if (mappers().return_late()) {
+      // What is stored through the view to come is not to be covered by a page that comes back late.
+      const LockGuard guard(inode.rwsem);
+      UDAX_CHECK(ops.keep_copies(inode, out.from.value << kBlockShift, blocks << kBlockShift));
+      out.wave = inode.space()->copies.begin_wave();
+    } else {
       const SharedLockGuard guard(inode.rwsem);
       out.wave = inode.space()->copies.begin_wave();
     }

@@ -127,8 +127,9 @@ Status Filesystem::set_flags(Ino ino, uint32_t flags, uint32_t mask, std::option
   mappers().drop_copies(ino, {});
   const LockGuard guard(inode.rwsem);
   mapping::PageCopies& copies = inode.space()->copies;
-  copies.end_wave(FileBlock(0), extent::kFileBlockEnd, wave);
-  if (is_untold) copies.trust();
+  const bool returns_late = mappers().return_late();
+  copies.end_wave(FileBlock(0), extent::kFileBlockEnd, wave, returns_late);
+  if (is_untold) copies.trust(returns_late);
   return {};
 }
 

@@ -54,6 +54,7 @@ Status Dispatcher::write(Call& call) {
   out.size = in.size;
   if ((in.write_flags & FUSE_WRITE_CACHE) != 0) {
     while (UDAX_KNOB("fuse.write_back_hangs")) ::usleep(1000);
+    if (UDAX_KNOB("fuse.write_back_late")) ::usleep(2'000'000);
     UDAX_CHECK(fs_.write_back(*file, in.offset, data));
     (void)call.send(out);
     return {};
@@ -61,6 +62,7 @@ Status Dispatcher::write(Call& call) {
   if (!file->dax() && (in.flags & O_DIRECT) == 0) return write_through(call, in, data, std::move(file));
   const bool kill = (in.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
   const bool loses_setuid = kill && has_setuid(*file);
+  if (UDAX_KNOB("fuse.write_late")) ::usleep(1'000'000);
   // Only direct writes of DAX files are placed here.
   const bool append = file->dax() && (in.flags & O_APPEND) != 0;
   fs::StaleCopies stale;
@@ -88,7 +90,7 @@ Status Dispatcher::write(Call& call) {
 /// The kernel has put the bytes into its pages; a sync of O_SYNC follows as a request of its own.
 Status Dispatcher::write_through(Call& call, const fuse_write_in& in, std::span<const std::byte> data,
                                  HandleTable::Use file) {
-  if (UDAX_KNOB("fuse.write_through_late")) ::usleep(1'000'000);
+  if (UDAX_KNOB("fuse.write_late")) ::usleep(1'000'000);
   const bool kill = (in.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
   const bool loses_setuid = kill && has_setuid(*file);
   fs::DoubtfulCopies doubtful;

@@ -76,6 +76,7 @@ Status Dispatcher::init(Call& call) {
   out.max_pages = static_cast<uint16_t>(large ? kIoMax / kBlockSize : 0);
   out.time_gran = 1;
   negotiated_.store(uint64_t{out.flags2} << 32 | out.flags, std::memory_order_relaxed);
+  kernel_minor_.store(in.minor, std::memory_order_relaxed);
   initialized_.store(true, std::memory_order_release);
   if (call.send(out) != Delivery::kDelivered) {
     initialized_.store(false, std::memory_order_release);
@@ -90,6 +91,7 @@ Status Dispatcher::init(Call& call) {
 }
 
 Status Dispatcher::destroy(Call&) { return {}; }
+
 Status Dispatcher::notify_reply(Call& call) {
   UDAX_TRY(const auto in, call.in.take<fuse_notify_retrieve_in>());
   UDAX_TRY(const auto bytes, call.in.take_bytes(in.size));

@@ -153,6 +153,9 @@ class Dispatcher {
   /// Bits of fuse_init_out.flags, flags2 in the upper half, that were agreed on.
   [[nodiscard]] uint64_t negotiated() const { return negotiated_.load(std::memory_order_relaxed); }
 
+  /// The minor version of the protocol that the kernel speaks. REQUIRES: initialized().
+  [[nodiscard]] uint32_t kernel_minor() const { return kernel_minor_.load(std::memory_order_relaxed); }
+
   /// Closes all files that are still open. REQUIRES: no request in progress or to come.
   void close_all() { handles_.close_all(); }
 
@@ -259,6 +262,7 @@ class Dispatcher {
   HandleTable handles_;
   std::atomic<bool> initialized_{false};
   std::atomic<uint64_t> negotiated_{0};
+  std::atomic<uint32_t> kernel_minor_{0};
   mutable Mutex stats_mutex_;
   std::vector<std::unique_ptr<OpStats>> stats_ UDAX_GUARDED_BY(stats_mutex_);
   const uint64_t mounted_ns_;

@@ -14,7 +14,11 @@
 // mapping/page_copies.h). The page is locked until the reply if it was not up to date, and then it has the bytes, or it is
 // another, or gone. So it is looked at (FUSE_NOTIFY_RETRIEVE takes no lock) and dropped only if it differs.
 //
-// Thread safety: all of it, from any thread.
+// Until Linux 6.16 FUSE writes back from pages of its own: the page cache's count as clean meanwhile, and a page that is dropped
+// then is not waited for. Its bytes come late. (Before the page is filled anew, and before a direct write is sent, the kernel
+// waits for them.)
+//
+// Thread safety: all of it, from any thread; set_returns_late() before.
 #pragma once
 
 #include <condition_variable>
@@ -31,12 +35,15 @@ class KernelPages final : public mapping::CopyHolder, public RetrievalTaker {
   explicit KernelPages(Notifier& notifier) : notifier_(notifier) {}
   void drop_copies(Ino ino, mapping::ByteRange range) override;
   void drop_copies_unlike(Ino ino, uint64_t offset, std::span<const std::byte> bytes) override;
+  [[nodiscard]] bool returns_late() const override { return returns_late_; }
+  void set_returns_late(bool is_so) { returns_late_ = is_so; }
   void take_retrieved(uint64_t id, std::span<const std::byte> bytes) override;
 
  private:
   [[nodiscard]] bool differs(Ino ino, uint64_t offset, std::span<const std::byte> bytes);
 
   Notifier& notifier_;
+  bool returns_late_ = false;
   std::mutex one_look_;  // at a time; taken before mutex_
   std::mutex mutex_;
   std::condition_variable answered_;

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "base/log.h"
+#include "base/sync_point.h"
 
 namespace udax::fuse {
 
@@ -63,6 +64,8 @@ Status Session::start(std::string* why) {
                : "cannot serve the mount: " + std::string(to_string(started.error()));
     return started;
   }
+  pages_.set_returns_late(dispatcher_.kernel_minor() < wire::kMinorOfLinux616 &&
+                          !UDAX_KNOB("fuse.nothing_returns_late"));
   if (rings_ == nullptr) return {};
   if (!dispatcher_.uses_rings()) {
     transport_note_ += ": the kernel did not agree to FUSE over io_uring";

@@ -17,6 +17,7 @@ namespace udax::fuse::wire {
 /// The minor version answered is the lesser of the kernel's and this. All that came after 7.31 is enabled by flags.
 inline constexpr uint32_t kMinorMax = 45;
 inline constexpr uint32_t kMinorMin = 31;  // Linux 5.4
+inline constexpr uint32_t kMinorOfLinux616 = 44;
 
 // Opcodes.
 inline constexpr uint32_t kOpStatx = 52;            // 7.39

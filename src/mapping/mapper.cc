@@ -67,4 +67,10 @@ void MapperRegistry::drop_copies_unlike(Ino ino, uint64_t offset, std::span<cons
   for (CopyHolder* holder : holders_) holder->drop_copies_unlike(ino, offset, bytes);
 }
 
+bool MapperRegistry::return_late() {
+  const SharedLockGuard guard(holders_lock_);
+  return std::any_of(holders_.begin(), holders_.end(),
+                     [](const CopyHolder* holder) { return holder->returns_late(); });
+}
+
 }  // namespace udax::mapping

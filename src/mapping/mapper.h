@@ -87,6 +87,8 @@ class CopyHolder {
   virtual void drop_copies(Ino ino, ByteRange range) = 0;
   /// The same, of those pages at `offset` whose copies do not hold `bytes`. Of the others the holder may wait for its caller.
   virtual void drop_copies_unlike(Ino ino, uint64_t offset, std::span<const std::byte> bytes) = 0;
+  /// drop_copies() does not wait for what is being written back already: it may still come, before the page is handed out anew.
+  [[nodiscard]] virtual bool returns_late() const { return false; }
 };
 
 /// The mappers of a filesystem.
@@ -105,6 +107,8 @@ class MapperRegistry {
   [[nodiscard]] bool may_hold(Ino ino, ByteRange range);
   void drop_copies(Ino ino, ByteRange range);
   void drop_copies_unlike(Ino ino, uint64_t offset, std::span<const std::byte> bytes);
+  /// Some holder does.
+  [[nodiscard]] bool return_late();
   /// Whether somebody may hold views.
   [[nodiscard]] bool has_mappers() const { return mapper_count_.load() > 0; }
 

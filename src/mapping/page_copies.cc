@@ -121,6 +121,7 @@ Status PageCopies::merge(uint64_t offset, std::span<const std::byte> returned,
     return {};
   };
   const auto last = twins_.lower_bound(blocks_for(end));
+  bool is_any_late = false;
   for (auto twin = twins_.lower_bound(offset >> kBlockShift); twin != last; ++twin) {
     const Piece piece = piece_in(twin->first, offset, returned.size());
     const uint64_t start = offset + piece.index;
@@ -140,8 +141,19 @@ Status PageCopies::merge(uint64_t offset, std::span<const std::byte> returned,
     }
     std::memcpy(old, now, piece.size);
     twin->second->came_back = true;
+    is_any_late |= twin->second->is_late;
   }
-  return store_whole(end);
+  UDAX_CHECK(store_whole(end));
+  if (is_any_late) forget_late_twins(FileBlock(offset >> kBlockShift), FileBlock(blocks_for(end)));
+  return {};
+}
+
+void PageCopies::forget_late_twins(FileBlock from, FileBlock to) {
+  for (auto twin = twins_.lower_bound(from.value); twin != twins_.end() && twin->first < to.value;) {
+    twin = twin->second->is_late ? twins_.erase(twin) : std::next(twin);
+  }
+  const LockGuard guard(out_lock_);
+  update_empty();
 }
 
 void PageCopies::overlay(uint64_t offset, std::span<const std::byte> data) { overlay(offset, data, true); }
@@ -185,15 +197,26 @@ void PageCopies::note_written(FileBlock from, FileBlock to) {
 
 void PageCopies::settle(uint64_t offset, std::span<const std::byte> data) { overlay(offset, data, false); }
 
-void PageCopies::end_wave(FileBlock from, FileBlock to, Wave wave) {
-  if (wave.hand_outs == hand_out_count_ && wave.twins == twin_count_) {
-    forget(from, to);
-    return;
-  }
+void PageCopies::end_wave(FileBlock from, FileBlock to, Wave wave, bool returns_late) {
   // Some page may have been handed out meanwhile. Then it has no twin, or one that is younger.
+  const bool are_all_gone = wave.hand_outs == hand_out_count_ && wave.twins == twin_count_;
   for (auto twin = twins_.lower_bound(from.value); twin != twins_.end() && twin->first < to.value;) {
-    twin = twin->second->number < wave.twins ? twins_.erase(twin) : std::next(twin);
+    const bool is_gone = are_all_gone || twin->second->number < wave.twins;
+    if (is_gone && returns_late) twin->second->is_late = true;
+    twin = is_gone && !returns_late ? twins_.erase(twin) : std::next(twin);
   }
+  if (twins_.size() > kLateMax) shed_late_twins();
+  if (!are_all_gone || from >= to) return;
+  const LockGuard guard(out_lock_);
+  reset(out_, from, to);
+  reset(handed_lately_, from, to);
+  update_empty();
+}
+
+void PageCopies::shed_late_twins() {
+  std::erase_if(twins_, [this](const auto& twin) {
+    return twin.second->is_late && twin.second->number + kLateMax / 2 < twin_count_;
+  });
 }
 
 void PageCopies::forget(FileBlock from, FileBlock to) {
@@ -211,12 +234,15 @@ void PageCopies::suspect() {
   update_empty();
 }
 
-void PageCopies::trust() {
+void PageCopies::trust(bool returns_late) {
   const LockGuard guard(out_lock_);
   UDAX_ASSERT(suspicions_ > 0);
   if (--suspicions_ > 0) return;
-  std::erase_if(
-      twins_, [this](const auto& twin) UDAX_REQUIRES(out_lock_) { return !is_known_out(FileBlock(twin.first)); });
+  for (auto twin = twins_.begin(); twin != twins_.end();) {
+    const bool is_gone = !is_known_out(FileBlock(twin->first));
+    if (is_gone && returns_late) twin->second->is_late = true;
+    twin = is_gone && !returns_late ? twins_.erase(twin) : std::next(twin);
+  }
   update_empty();
 }
 

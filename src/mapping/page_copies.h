@@ -19,6 +19,10 @@
 // what was written to it, and mmap(2) of a file that is accessed directly drops all of a file's pages. A holder's writes to one
 // file come one by one, so such a page was handed out since the last that came: may_lack().
 //
+// A holder may return late (CopyHolder::returns_late): it has dropped a page while a write-back of it is still under way.
+// Then twins outlive the recall, as *late* ones: until the page comes back, which it does once at most, or is handed out anew,
+// which the holder does after that. Of one inode there are kLateMax at most, as many as can be under way at once by far.
+//
 // Thread safety and locks: the inode's rwsem, shared for the const members, exclusive for the others. any() needs none, for
 // faults: which pages are out is under a lock of its own, a leaf.
 #pragma once
@@ -47,6 +51,7 @@ class PageCopies {
   [[nodiscard]] bool any(FileBlock from, FileBlock to) const;
   [[nodiscard]] bool empty() const { return is_empty_.load(); }
   [[nodiscard]] size_t twins() const { return twins_.size(); }
+  static constexpr size_t kLateMax = 1024;
 
   /// [from, to) is about to be copied out, as the file has it. kNoMemory: nothing may be copied.
   [[nodiscard]] Status hand_out(FileBlock from, FileBlock to);
@@ -78,21 +83,22 @@ class PageCopies {
     uint64_t hand_outs = 0;
   };
   [[nodiscard]] Wave begin_wave() const { return {twin_count_, hand_out_count_}; }
-  /// Its end: no copy of [from, to) that was there at its beginning is left.
-  void end_wave(FileBlock from, FileBlock to, Wave wave);
+  /// Its end: no copy of [from, to) that was there at its beginning is left. `returns_late`: but what was sent back may still come.
+  void end_wave(FileBlock from, FileBlock to, Wave wave, bool returns_late = false);
   /// The holder has dropped its copies of [from, to), whatever was stored to them.
   void forget(FileBlock from, FileBlock to);
 
   /// Until the matching trust(), any page may be out: pages were handed out untold. What comes back of one that has changed
   /// since suspect() is told from that; at trust() no copy is left but of pages handed out since.
   void suspect();
-  void trust();
+  void trust(bool returns_late = false);
 
  private:
   static constexpr uint64_t kChunkPages = 512;
   struct Twin {
     uint64_t number = 0;     // how many were made before it
     bool came_back = false;  // since the last write through the cache
+    bool is_late = false;
     Page page;
   };
   using Chunk = std::bitset<kChunkPages>;
@@ -102,14 +108,20 @@ class PageCopies {
   static void reset(Chunks& chunks, FileBlock from, FileBlock to);
   [[nodiscard]] static bool any_of(const Chunks& chunks, FileBlock from, FileBlock to);
   void overlay(uint64_t offset, std::span<const std::byte> data, bool with_came_back);
-  void update_empty() UDAX_REQUIRES(out_lock_) { is_empty_.store(suspicions_ == 0 && out_.empty()); }
+  using Twins = std::map<uint64_t, std::unique_ptr<Twin>>;  // by block
+  void shed_late_twins();
+  void forget_late_twins(FileBlock from, FileBlock to);
+  void update_empty() UDAX_REQUIRES(out_lock_) {
+    is_empty_.store(suspicions_ == 0 && out_.empty() && twins_.empty());
+  }
 
   mutable Mutex out_lock_;
   Chunks out_ UDAX_GUARDED_BY(out_lock_);            // handed out
   Chunks handed_lately_ UDAX_GUARDED_BY(out_lock_);  // since the last write through the cache
   uint32_t suspicions_ UDAX_GUARDED_BY(out_lock_) = 0;
-  std::atomic<bool> is_empty_{true};  // the two say that nothing can be out: for those that take no lock
-  std::map<uint64_t, std::unique_ptr<Twin>> twins_;  // by block
+  std::atomic<bool> is_empty_{
+      true};  // nothing is or can be out, and there is no twin: for those that take no lock
+  Twins twins_;
   uint64_t twin_count_ = 0;
   std::atomic<uint64_t> hand_out_count_{0};
 };

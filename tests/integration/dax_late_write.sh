@@ -10,11 +10,11 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 [[ -z ${UDAX_PEER:-} ]] || skip "it is about DAX files, which a peer does not have"
 need python3
-grep -qaF fuse.write_through_late "$UDAX_BIN/udaxfs" || skip "this daemon was built without knobs (UDAX_SYNC_POINTS)"
+grep -qaF fuse.write_late "$UDAX_BIN/udaxfs" || skip "this daemon was built without knobs (UDAX_SYNC_POINTS)"
 
 late_write() {  # late_write KNOBS SIZE OFFSET: true if no byte is wrong
   local result=0
-  UDAX_KNOBS="fuse.write_through_late,$1" mount_pool -o dax=inode
+  UDAX_KNOBS="fuse.write_late,$1" mount_pool -o dax=inode
   timeout -k 10 60 python3 "$here/dax_late_write.py" "$mnt" "$2" "$3" >"$work/run.log" 2>&1 || result=$?
   rm -f "$mnt/file"
   unmount_pool

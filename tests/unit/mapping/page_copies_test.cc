@@ -380,6 +380,46 @@ TEST_F(Copies, WrittenWholeDuringARecall) {
   EXPECT_EQ(file_.substr(kBlockSize, 6), "direct");
 }
 
+// Of a holder that drops a page without waiting for what it has sent back of it.
+TEST_F(Copies, WhatComesBackAfterTheRecall) {
+  const auto recall = [&](bool returns_late) {
+    copies_.end_wave(FileBlock(0), FileBlock(8), copies_.begin_wave(), returns_late);
+  };
+  for (const bool returns_late : {true, false}) {
+    ASSERT_TRUE(copies_.hand_out(FileBlock(1), FileBlock(2)));
+    std::string copy = page(1);
+    copy[100] = 's';
+    direct_write(kBlockSize, "direct");
+    recall(returns_late);
+    EXPECT_FALSE(is_out(1));
+    EXPECT_EQ(copies_.empty(), !returns_late);
+    (void)come_back(kBlockSize, copy);
+    EXPECT_EQ(file_[kBlockSize + 100], 's');
+    EXPECT_EQ(file_.substr(kBlockSize, 6) == "direct", returns_late) << "control: a holder of the other kind";
+    EXPECT_TRUE(copies_.empty()) << "it comes once";
+    file_ = std::string(8 * kBlockSize, 'f');
+  }
+  // Handed out anew: what was late has come.
+  ASSERT_TRUE(copies_.hand_out(FileBlock(1), FileBlock(2)));
+  direct_write(kBlockSize, "direct");
+  recall(true);
+  EXPECT_EQ(copies_.twins(), 1U);
+  ASSERT_TRUE(copies_.hand_out(FileBlock(1), FileBlock(2)));
+  EXPECT_EQ(copies_.twins(), 0U);
+  recall(true);
+  EXPECT_TRUE(copies_.empty());
+}
+
+TEST_F(Copies, LateTwinsAreFew) {
+  for (uint64_t at = 0; at < 4 * PageCopies::kLateMax; ++at) {
+    ASSERT_TRUE(copies_.hand_out(FileBlock(at), FileBlock(at + 1)));
+    ASSERT_TRUE(copies_.keep(FileBlock(at), FileBlock(at + 1), [](FileBlock, Page&) { return Status(); }));
+    copies_.end_wave(FileBlock(at), FileBlock(at + 1), copies_.begin_wave(), true);
+    EXPECT_LE(copies_.twins(), PageCopies::kLateMax);
+  }
+  EXPECT_GE(copies_.twins(), PageCopies::kLateMax / 2) << "the last ones are kept";
+}
+
 TEST_F(Copies, SuspectedPagesAreToldApartUntilTheyAreBack) {
   EXPECT_TRUE(copies_.empty());
   copies_.suspect();

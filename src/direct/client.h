@@ -5,6 +5,7 @@
 // Threads
 //   control   reads requests, does them, replies; takes the client down at its end (client.cc, client_requests.cc)
 //   worker    reads the fault descriptor, and has faults resolved by the filesystem (client_faults.cc)
+//   scans     asks the kernel for stores, for others (scan_thread.h)
 //   others    of the filesystem, that take views back: begin_revoke() and finish_revoke() (client_revoke.cc)
 //
 // Invariants
@@ -17,7 +18,7 @@
 // may wait for locks of the filesystem, like any of its callers. Install waits for room in the stream only, with the same deadline.
 //
 // Locks: mutex_, a leaf but for the stream's and the queue's own; files are let go of without it, and nothing is asked of the client's
-// memory with it. scan_mutex_ before it: fsync's.
+// memory with it.
 #pragma once
 
 #include <atomic>
@@ -35,6 +36,7 @@
 #include "direct/hold_list.h"
 #include "direct/op_stream.h"
 #include "direct/protocol.h"
+#include "direct/scan_thread.h"
 #include "direct/view_table.h"
 #include "fs/filesystem.h"
 
@@ -87,6 +89,8 @@ class Client {
  public:
   static constexpr uint32_t kHandlesMax = 1024;
   static constexpr size_t kRegionsMax = 16384;
+  /// How long it is waited for where locks of the filesystem are held, or requests may be kept waiting.
+  static constexpr std::chrono::milliseconds kPatience{200};
 
   Client(Shared& shared, OwnedFd control, Peer peer);
   ~Client();
@@ -193,7 +197,14 @@ class Client {
   void tell_dropped(Ino ino, mapping::ByteRange range, std::vector<mapping::ByteRange>& stored) const
       UDAX_REQUIRES(mutex_);
   [[nodiscard]] std::vector<Part> tracked_parts(Ino ino, mapping::ByteRange range) UDAX_REQUIRES(mutex_);
-  [[nodiscard]] bool collect_behind(Ino ino, mapping::ByteRange range, std::vector<mapping::ByteRange>& stored);
+  struct ScanJob {
+    std::vector<Part> parts;
+    uint64_t puts = 0;  // view_puts_ when they were looked up
+    std::vector<mapping::ByteRange> stored;
+    bool has_failed = false;
+  };
+  void collect_behind(Ino ino, mapping::ByteRange range, std::vector<mapping::ByteRange>& stored);
+  [[nodiscard]] bool run_scan(const std::shared_ptr<ScanJob>& job, ScanThread::Clock::time_point deadline);
   void scan(const Part& part, std::vector<mapping::ByteRange>& stored) const;
   [[nodiscard]] bool doubt_parts(const std::vector<Part>& parts) UDAX_REQUIRES(mutex_);
 
@@ -217,7 +228,6 @@ class Client {
   std::atomic<bool> ending_{false};
   std::thread worker_;
 
-  Mutex scan_mutex_;  // one scan at a time: what one takes from the kernel is noted before the next looks
   Mutex mutex_;
   RegionTable regions_ UDAX_GUARDED_BY(mutex_);
   uint64_t counted_regions_ UDAX_GUARDED_BY(mutex_) = 0;  // as the counter has them
@@ -241,6 +251,7 @@ class Client {
   };
   std::deque<Bus> buses_;           // the worker's alone
   std::vector<FaultEvent> parked_;  // of ranges that are held; the worker's alone
+  ScanThread scans_;                // the last: it ends first
 };
 
 }  // namespace udax::direct

@@ -9,6 +9,7 @@
 // Whatever cannot be told (a mapping that is not made yet, or not registered; a client that has ended) counts as stored to.
 #include <algorithm>
 #include <new>
+#include <system_error>
 
 #include "base/sync_point.h"
 #include "direct/client.h"
@@ -110,6 +111,7 @@ std::vector<Client::Part> Client::tracked_parts(Ino ino, mapping::ByteRange rang
   return parts;
 }
 
+// Throws std::bad_alloc.
 void Client::scan(const Part& part, std::vector<mapping::ByteRange>& stored) const {
   const auto told = [&](uint64_t start, uint64_t end) {
     const Span found = clipped(part.span, start - base_, end - base_);
@@ -117,12 +119,13 @@ void Client::scan(const Part& part, std::vector<mapping::ByteRange>& stored) con
     const uint64_t from = part.file_offset + (found.start - part.span.start);
     stored.push_back({from, from + found.length()});
   };
+  while (UDAX_KNOB("direct.scan.hangs")) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   const bool may_ask = !broken_.load() && !UDAX_KNOB("direct.scan.fails");
   if (may_ask && scan_pages(pagemap_.get(), base_ + part.span.start, base_ + part.span.end, told)) return;
   stored.push_back({part.file_offset, part.file_offset + part.span.length()});
 }
 
-// What has been mapped there since, of whatever file, was scanned in another's name: it counts as stored to.
+// What is mapped there now, of whatever file, was perhaps scanned and nobody told of it: it counts as stored to.
 bool Client::doubt_parts(const std::vector<Part>& parts) {
   bool has_doubt = false;
   for (const Part& part : parts) {
@@ -149,38 +152,61 @@ void Client::collect(Ino ino, mapping::ByteRange range, std::vector<mapping::Byt
     barrier.type = static_cast<uint16_t>(OpType::kSync);
     sequence = send_acknowledged(barrier);
   }
-  (void)await(sequence);
-  if (collect_behind(ino, range, stored)) settle_dropped(0);
+  (void)has_revoked(sequence, OpStream::Clock::now() + kPatience);
+  collect_behind(ino, range, stored);
 }
 
-// The scan takes the lock of the client's memory, which a thread of the client may hold while it waits for us: for a page of the
-// mount, say. So none of ours is held but the scans' own.
-bool Client::collect_behind(Ino ino, mapping::ByteRange range, std::vector<mapping::ByteRange>& stored) {
+void Client::collect_behind(Ino ino, mapping::ByteRange range, std::vector<mapping::ByteRange>& stored) {
+  const auto deadline = ScanThread::Clock::now() + kPatience;
+  const auto job = std::make_shared<ScanJob>();
+  const bool is_reserved = scans_.reserve(deadline);
   {
     const LockGuard guard(mutex_);
-    if (!has_views(ino, range)) {
+    try {
       tell_dropped(ino, range, stored);
-      return false;
+      job->parts = tracked_parts(ino, range);
+    } catch (const std::bad_alloc&) {
+      if (is_reserved) scans_.cancel();
+      throw;
     }
+    job->puts = view_puts_;
   }
-  const LockGuard scanning(scan_mutex_);
-  std::vector<Part> parts;
-  uint64_t puts = 0;
-  {
-    const LockGuard guard(mutex_);
-    tell_dropped(ino, range, stored);
-    parts = tracked_parts(ino, range);
-    puts = view_puts_;
+  if (job->parts.empty()) {
+    if (is_reserved) scans_.cancel();
+    return;
   }
-  try {
-    for (const Part& part : parts) scan(part, stored);
-    const LockGuard guard(mutex_);
-    return view_puts_ != puts && doubt_parts(parts);
-  } catch (const std::bad_alloc&) {
-    const LockGuard guard(mutex_);
-    lost_track_ = true;
-    throw;
+  if (is_reserved && run_scan(job, deadline)) {
+    stored.insert(stored.end(), job->stored.begin(), job->stored.end());
+    return;
   }
+  // What the scan takes from the kernel later, it notes itself.
+  for (const Part& part : job->parts) {
+    stored.push_back({part.file_offset, part.file_offset + part.span.length()});
+  }
+}
+
+bool Client::run_scan(const std::shared_ptr<ScanJob>& job, ScanThread::Clock::time_point deadline) try {
+  const auto scan_all = [this, job] {
+    try {
+      for (const Part& part : job->parts) scan(part, job->stored);
+    } catch (const std::bad_alloc&) {
+      job->has_failed = true;
+    }
+  };
+  const auto finish = [this, job](bool is_awaited) {
+    bool has_doubt = false;
+    try {
+      const LockGuard guard(mutex_);
+      has_doubt = (!is_awaited || job->has_failed || view_puts_ != job->puts) && doubt_parts(job->parts);
+    } catch (const std::bad_alloc&) {
+      const LockGuard guard(mutex_);
+      lost_track_ = true;
+    }
+    if (has_doubt) settle_dropped(0);
+  };
+  return scans_.scan({scan_all, finish}, deadline) && !job->has_failed;
+} catch (const std::system_error&) {
+  return false;
 }
 
 }  // namespace udax::direct

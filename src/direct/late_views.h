@@ -3,7 +3,7 @@
 // Views that were to be taken back and may be there still: their clients have not acknowledged it in time.
 //
 // Who takes views back has locks of the file, and a thread of the client may be in the kernel with the lock of its memory, which the
-// client's mapper needs, waiting for a page of that very file. So he waits for kPatience only, and goes on; what is left is
+// client's mapper needs, waiting for a page of that very file. So he waits for Client::kPatience only, and goes on; what is left is
 // waited for here, without any lock, up to the deadline, at which the client is killed. As long as anything is here, blocks that
 // are freed are kept from use, so that what is stored through such a view is never another file's. When a client has
 // acknowledged, what it may have stored meanwhile counts as stored to, and copies that were made beside its views are recalled.
@@ -28,7 +28,6 @@ namespace udax::direct {
 class LateViews {
  public:
   using Clock = OpStream::Clock;
-  static constexpr std::chrono::milliseconds kPatience{500};
 
   struct Late {
     std::shared_ptr<Client> client;

@@ -29,7 +29,7 @@
 namespace udax::direct {
 namespace {
 
-constexpr std::chrono::milliseconds kPatience{2000};
+constexpr std::chrono::milliseconds kEndPatience{2000};
 constexpr time_t kHandshakeSeconds = 5;
 constexpr long kProcMagic = 0x9fa0;  // PROC_SUPER_MAGIC
 
@@ -214,7 +214,7 @@ void Client::take_down() noexcept {
   if (is_set_up_.load() && !is_gone()) {
     // It lives. What it has is taken back; if it does not let go, it is killed.
     if (const Status done = unmap({0, size_}); !done) break_off("kept its mappings at its end");
-    if (broken_.load() && !wait_gone(kPatience)) {
+    if (broken_.load() && !wait_gone(kEndPatience)) {
       log::error("direct: process {} was killed and has not ended yet; blocks that are freed wait for it",
                  peer_.pid);
     }

@@ -195,6 +195,9 @@ Status Client::remap(const Request& request, Reply& out) {
   Region region;
   {
     const LockGuard guard(mutex_);
+    // One that has grown in its place is one for the client.
+    regions_.join(old_span);
+    count_regions();
     const Region* const found = regions_.find(old_span.start);
     if (found == nullptr || found->end < old_span.end) return Error::kInvalid;
     region = *found;

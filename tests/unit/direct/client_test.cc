@@ -90,7 +90,7 @@ class ClientTest : public ::testing::Test {
     file_ = std::move(*created);
     const std::vector<std::byte> bytes(64 << 10, std::byte{7});
     ASSERT_TRUE(fs_->write(*file_, 0, bytes, false, false));
-    shared_ = std::make_unique<Shared>(Shared{*fs_, jar_, counters_, -1, 1000, false});
+    shared_ = std::make_unique<Shared>(Shared{*fs_, jar_, counters_, -1, 1000, false, &holds_});
     auto pair = make_pair();
     control_ = std::move(pair[0]);
     Peer peer;
@@ -140,10 +140,12 @@ class ClientTest : public ::testing::Test {
     if (cookie) std::copy(cookie->begin(), cookie->end(), request.cookie);
     return ask(request);
   }
-  Reply map(uint64_t handle, uint32_t prot) {
+  Reply map(uint64_t handle, uint32_t prot, uint64_t at = 0) {
     Request request;
     request.type = static_cast<uint32_t>(RequestType::kMap);
     request.handle = static_cast<uint32_t>(handle);
+    request.offset = at;
+    request.file_offset = at;
     request.length = 16 * kBlockSize;
     request.prot = prot;
     return ask(request);
@@ -195,6 +197,7 @@ class ClientTest : public ::testing::Test {
   fs::Attr attr_;
   CookieJar jar_{uint64_t{1} << 60};
   Counters counters_;
+  HoldList holds_;
   std::unique_ptr<Shared> shared_;
   OwnedFd control_;
   OwnedFd stream_;
@@ -204,7 +207,7 @@ class ClientTest : public ::testing::Test {
   std::mutex mutex_;
   std::condition_variable changed_;
   bool is_held_ = false;
-  std::array<int, 8> seen_{};
+  std::array<int, 9> seen_{};
 };
 
 TEST_F(ClientTest, MapsDataAheadAndTakesItBackBeforeTheCallReturns) {
@@ -261,6 +264,48 @@ TEST_F(ClientTest, OneThatDoesNotAnswerIsKilledAndItsViewsAreGone) {
   int status = 0;
   ASSERT_EQ(::waitpid(process_.pid, &status, 0), process_.pid);
   EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+// It may be in the kernel, waiting for a page that whoever takes the views back keeps: then neither waits for ever.
+TEST_F(ClientTest, OneThatIsLateIsNotWaitedForAndNotKilledBeforeTheDeadline) {
+  ASSERT_EQ(open_file(O_RDONLY).error, 0U);
+  ASSERT_EQ(map(1, kProtRead).error, 0U);
+  hold_mapper();
+  const uint64_t sequence = client_->begin_revoke(attr_.ino, {}, Client::Revoke::kAll);
+  ASSERT_NE(sequence, 0U);
+  EXPECT_FALSE(client_->has_revoked(sequence, OpStream::Clock::now() + Client::kPatience));
+  EXPECT_FALSE(client_->is_killed());
+  let_mapper_go_on();
+  EXPECT_TRUE(client_->finish_revoke(sequence, OpStream::Clock::now() + std::chrono::seconds(60)));
+  EXPECT_FALSE(client_->is_killed());
+}
+
+TEST_F(ClientTest, NothingIsMappedOfARangeThatIsHeld) {
+  ASSERT_EQ(open_file(O_RDONLY).error, 0U);
+  holds_.add(attr_.ino, {0, 16 * kBlockSize});
+  ASSERT_EQ(map(1, kProtRead).error, 0U);
+  EXPECT_EQ(client_->begin_revoke(attr_.ino, {}, Client::Revoke::kAside), 0U);
+  EXPECT_EQ(seen(OpType::kMap), 0);
+  holds_.remove(attr_.ino, {0, 16 * kBlockSize});
+  Request advise;
+  advise.type = static_cast<uint32_t>(RequestType::kAdvise);
+  advise.length = 16 * kBlockSize;
+  advise.flags = kAdviseWillNeed;
+  ASSERT_EQ(ask(advise).error, 0U);
+  wait_for(OpType::kMap);
+  EXPECT_TRUE(revoke());
+}
+
+TEST_F(ClientTest, WhatHasGrownInItsPlaceMovesAsOne) {
+  ASSERT_EQ(open_file(O_RDONLY).error, 0U);
+  ASSERT_EQ(map(1, kProtRead).error, 0U);
+  ASSERT_EQ(map(1, kProtRead, 16 * kBlockSize).error, 0U);
+  Request remap;
+  remap.type = static_cast<uint32_t>(RequestType::kRemap);
+  remap.length = 32 * kBlockSize;
+  remap.new_offset = 64 * kBlockSize;
+  remap.new_length = 48 * kBlockSize;
+  EXPECT_EQ(ask(remap).error, 0U);
 }
 
 TEST_F(ClientTest, OneThatSendsGarbageIsEnded) {

@@ -21,6 +21,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "base/sync_point.h"
 #include "direct/page_scan.h"
 #include "format/format.h"
 #include "media/superblock.h"
@@ -29,7 +30,8 @@ namespace udax::direct {
 namespace {
 
 constexpr uint64_t kCookieLifetimeNs = uint64_t{UDAX_DIRECT_COOKIE_SECONDS} * 1'000'000'000;
-constexpr int kReapMs = 50;     // how often a killed client is looked after
+constexpr int kReapMs = 50;  // how often a killed client is looked after
+constexpr std::chrono::milliseconds kAckDeadline{kAckDeadlineMs};
 constexpr int kPeerPidfd = 77;  // SO_PEERPIDFD; its name is missing in older headers
 
 /// Half of what the kernel lets a process have; the other half is the program's.
@@ -287,7 +289,9 @@ void Server::revoke(Ino ino, mapping::ByteRange range, Client::Revoke which) {
   count(counters_.revocations);
   const auto now = LateViews::Clock::now();
   for (size_t i = 0; i < count_told; ++i) {
-    if (told[i]->has_revoked(sequences[i], late_->deadline(*told[i], now))) {
+    const auto deadline =
+        UDAX_KNOB("direct.revoke.no_patience") ? now + kAckDeadline : late_->deadline(*told[i], now);
+    if (told[i]->has_revoked(sequences[i], deadline)) {
       if (which == Client::Revoke::kAside) told[i]->settle_dropped(sequences[i]);
       continue;
     }
@@ -296,8 +300,7 @@ void Server::revoke(Ino ino, mapping::ByteRange range, Client::Revoke which) {
       late_->add({told[i], sequences[i], now, ino, range});
       hold_frees();
     } catch (const std::bad_alloc&) {
-      const auto deadline = now + std::chrono::milliseconds(kAckDeadlineMs);
-      if (!told[i]->finish_revoke(sequences[i], deadline)) hold_frees();
+      if (!told[i]->finish_revoke(sequences[i], now + kAckDeadline)) hold_frees();
     }
   }
 }

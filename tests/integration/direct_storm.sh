@@ -14,9 +14,9 @@ seconds=${UDAX_SECONDS:-5}
 seed=$(new_seed)
 say "seed $seed (UDAX_SEED=$seed repeats it)"
 
-storm() {  # storm FILE COMMAND...
+storm() {  # storm FILE COMMAND...; mode: what direct_storm takes behind the seconds
   seed=$((seed + 1))
-  timeout -s KILL "$((seconds + 60))" "${@:2}" "$program" "$mnt/$1" "$seed" "$seconds" >"$work/run.log" 2>&1
+  timeout -s KILL "$((seconds + 60))" "${@:2}" "$program" "$mnt/$1" "$seed" "$seconds" ${mode:+"$mode"} >"$work/run.log" 2>&1
 }
 
 start_direct 128M direct=owner,dax=inode
@@ -29,12 +29,30 @@ UDAX_KNOBS=client.no_tracking storm untracked "$UDAX_BIN/udaxctl" run -- || fail
 say "without tracking: $(tail -n 1 "$work/run.log")"
 storm kernel env || fail "through the kernel, seed $seed: $(tail -n 20 "$work/run.log")"
 say "through the kernel: $(tail -n 1 "$work/run.log")"
+# With both kinds of mapping in one process: it may be in the kernel, waiting for a page of the mount, when its views are taken back.
+for _ in {1..3}; do
+  mode=flips storm flips "$UDAX_BIN/udaxctl" run -- || fail "with flips, seed $seed: $(tail -n 20 "$work/run.log")"
+  say "with flips: $(tail -n 1 "$work/run.log")"
+done
+[[ $(direct_counter cut_offs) -eq 0 ]] || fail "$(direct_counter cut_offs) clients were cut off"
+say "late $(direct_counter late) times"
 [[ $(direct_counter clients) -eq 0 ]] || fail "clients are left"
 unmount_pool
 check_pool
 
 # The controls. What they do to the pool does not matter.
 if ! "$UDAX_BIN/udaxfs" --help | grep -q 'direct='; then skip "this daemon has no direct mapping"; fi
+caught=
+for _ in {1..6}; do
+  UDAX_KNOBS=fs.skip_hold,direct.revoke.no_patience start_direct 128M direct=owner,dax=inode
+  mode=flips storm control "$UDAX_BIN/udaxctl" run -- || caught=yes
+  kill_daemon
+  [[ -z $caught ]] || break
+done
+if grep -q UDAX_SYNC_POINTS:BOOL=ON "$UDAX_BIN/../CMakeCache.txt"; then
+  [[ -n $caught ]] || fail "who waits for clients with locks was never caught"
+  say "control no_patience is found out: $(tail -n 1 "$work/run.log")"
+fi
 for knob in client.skip_hole client.naive_hole; do
   caught=
   for _ in {1..12}; do

@@ -89,8 +89,9 @@ class Client {
  public:
   static constexpr uint32_t kHandlesMax = 1024;
   static constexpr size_t kRegionsMax = 16384;
-  /// How long it is waited for where locks of the filesystem are held, or requests may be kept waiting.
+  /// How long it is waited for where locks of the filesystem are held, or requests may be kept waiting: at most, and at least.
   static constexpr std::chrono::milliseconds kPatience{200};
+  static constexpr std::chrono::milliseconds kPatienceMin{10};
 
   Client(Shared& shared, OwnedFd control, Peer peer);
   ~Client();
@@ -102,6 +103,13 @@ class Client {
   void serve() noexcept;
   /// Takes all views back and ends serve(). From any thread.
   void stop();
+
+  /// The same, of this client. One that has been late is caught in the kernel again soon, and each time all requests for the file
+  /// wait for it: so it shrinks then, and grows with answers that come in time.
+  [[nodiscard]] std::chrono::milliseconds patience() const {
+    return std::chrono::milliseconds(patience_ms_.load());
+  }
+  void note_answer(bool is_in_time);
 
   enum class Revoke : uint8_t {
     kAll,
@@ -225,6 +233,7 @@ class Client {
   std::atomic<bool> is_set_up_{false};
   std::atomic<bool> broken_{false};
   std::atomic<bool> killed_{false};
+  std::atomic<int64_t> patience_ms_{kPatience.count()};
   std::atomic<bool> ending_{false};
   std::thread worker_;
 

@@ -3,6 +3,8 @@
 // Taking views back. The filesystem's threads come here with locks of an inode held, so nothing here takes one.
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "base/sync_point.h"
 #include "direct/client.h"
 
@@ -71,6 +73,13 @@ uint64_t Client::begin_revoke(Ino ino, mapping::ByteRange range, Revoke which) {
 void Client::kick() {
   const uint64_t one = 1;
   (void)!::write(kick_.get(), &one, sizeof(one));
+}
+
+void Client::note_answer(bool is_in_time) {
+  const int64_t old = patience_ms_.load();  // who comes at the same time may win
+  constexpr int64_t kShrink = 4;
+  patience_ms_.store(is_in_time ? std::min<int64_t>(old + 1, kPatience.count())
+                                : std::max<int64_t>(old / kShrink, kPatienceMin.count()));
 }
 
 bool Client::has_revoked(uint64_t sequence, OpStream::Clock::time_point deadline) {

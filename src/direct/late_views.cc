@@ -37,7 +37,7 @@ LateViews::Clock::time_point LateViews::deadline(const Client& client, Clock::ti
   for (const Late& late : all_) {
     if (late.client.get() == &client) first = std::min(first, late.since);
   }
-  return first + Client::kPatience;
+  return first + client.patience();
 }
 
 // What was stored since, its file may not have been told of; and who has made a copy may have made it before a store.

@@ -291,7 +291,9 @@ void Server::revoke(Ino ino, mapping::ByteRange range, Client::Revoke which) {
   for (size_t i = 0; i < count_told; ++i) {
     const auto deadline =
         UDAX_KNOB("direct.revoke.no_patience") ? now + kAckDeadline : late_->deadline(*told[i], now);
-    if (told[i]->has_revoked(sequences[i], deadline)) {
+    const bool is_in_time = told[i]->has_revoked(sequences[i], deadline);
+    told[i]->note_answer(is_in_time);
+    if (is_in_time) {
       if (which == Client::Revoke::kAside) told[i]->settle_dropped(sequences[i]);
       continue;
     }

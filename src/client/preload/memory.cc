@@ -74,6 +74,18 @@ void* map(void* addr, size_t length, int prot, int flags, int fd, off_t offset) 
   return g_mmap.get()(addr, length, prot, flags, fd, offset);
 }
 
+int unmap(void* addr, size_t length) {
+  size_t bytes = 0;
+  if (!is_ours(addr, length, &bytes)) return g_munmap.get()(addr, length);
+  return by_pieces(addr, bytes, &udax_unmap, g_munmap.get());
+}
+
+// Shorter, in its place: as in the kernel, where several mappings will do. A part may be the kernel's, if the file was no DAX file
+// when it was made.
+bool is_shrinking(size_t old_length, size_t new_length, int flags) {
+  return (flags & ~MREMAP_MAYMOVE) == 0 && new_length != 0 && new_length < old_length;
+}
+
 }  // namespace
 }  // namespace udax::preload
 
@@ -87,11 +99,7 @@ UDAX_SHIM(void*, mmap64, (void* addr, size_t length, int prot, int flags, int fd
   return map(addr, length, prot, flags, fd, offset);
 }
 
-UDAX_SHIM(int, munmap, (void* addr, size_t length) noexcept) {
-  size_t bytes = 0;
-  if (!is_ours(addr, length, &bytes)) return g_munmap.get()(addr, length);
-  return by_pieces(addr, bytes, &udax_unmap, g_munmap.get());
-}
+UDAX_SHIM(int, munmap, (void* addr, size_t length) noexcept) { return unmap(addr, length); }
 
 UDAX_SHIM(void*, mremap, (void* addr, size_t old_length, size_t new_length, int flags, ...) noexcept) {
   va_list arguments;
@@ -99,8 +107,12 @@ UDAX_SHIM(void*, mremap, (void* addr, size_t old_length, size_t new_length, int 
   void* const target = (flags & MREMAP_FIXED) != 0 ? va_arg(arguments, void*) : nullptr;
   va_end(arguments);
   size_t bytes = 0;
-  if (is_ours(addr, old_length == 0 ? 1 : old_length, &bytes))
-    return udax_remap(addr, old_length, new_length, flags);
+  if (is_ours(addr, old_length == 0 ? 1 : old_length, &bytes)) {
+    if (!is_shrinking(old_length, new_length, flags)) return udax_remap(addr, old_length, new_length, flags);
+    const size_t kept = (new_length + kPageSize - 1) & ~(kPageSize - 1);
+    if (kept >= bytes) return addr;
+    return unmap(static_cast<char*>(addr) + kept, bytes - kept) == 0 ? addr : MAP_FAILED;
+  }
   if ((flags & MREMAP_FIXED) != 0 && is_ours(target, new_length, &bytes) &&
       udax_private_vacate(target, bytes) != 0) {
     return MAP_FAILED;

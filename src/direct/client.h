@@ -91,7 +91,9 @@ class Client {
   static constexpr size_t kRegionsMax = 16384;
   /// How long it is waited for where locks of the filesystem are held, or requests may be kept waiting: at most, and at least.
   static constexpr std::chrono::milliseconds kPatience{200};
-  static constexpr std::chrono::milliseconds kPatienceMin{10};
+  static constexpr std::chrono::milliseconds kPatienceMin{5};
+  /// For so long after it was late.
+  static constexpr std::chrono::seconds kGrudge{5};
 
   Client(Shared& shared, OwnedFd control, Peer peer);
   ~Client();
@@ -105,11 +107,9 @@ class Client {
   void stop();
 
   /// The same, of this client. One that has been late is caught in the kernel again soon, and each time all requests for the file
-  /// wait for it: so it shrinks then, and grows with answers that come in time.
-  [[nodiscard]] std::chrono::milliseconds patience() const {
-    return std::chrono::milliseconds(patience_ms_.load());
-  }
-  void note_answer(bool is_in_time);
+  /// wait for it, one after the other.
+  [[nodiscard]] std::chrono::milliseconds patience() const;
+  void note_late() { late_at_.store(OpStream::Clock::now().time_since_epoch().count()); }
 
   enum class Revoke : uint8_t {
     kAll,
@@ -134,6 +134,8 @@ class Client {
 
   /// Its memory, if it ever gave any, exists no more.
   [[nodiscard]] bool is_gone() const;
+  /// A scan of its pages is under way: it may wait for the client, and the end of this would wait for it.
+  [[nodiscard]] bool is_scanned() { return scans_.is_busy(); }
   /// It was killed; is_gone() says when that has come to its end.
   [[nodiscard]] bool is_killed() const { return killed_.load(); }
 
@@ -233,7 +235,7 @@ class Client {
   std::atomic<bool> is_set_up_{false};
   std::atomic<bool> broken_{false};
   std::atomic<bool> killed_{false};
-  std::atomic<int64_t> patience_ms_{kPatience.count()};
+  std::atomic<OpStream::Clock::rep> late_at_{0};  // 0: never
   std::atomic<bool> ending_{false};
   std::thread worker_;
 

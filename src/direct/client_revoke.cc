@@ -3,7 +3,7 @@
 // Taking views back. The filesystem's threads come here with locks of an inode held, so nothing here takes one.
 #include <unistd.h>
 
-#include <algorithm>
+#include <chrono>
 
 #include "base/sync_point.h"
 #include "direct/client.h"
@@ -75,11 +75,10 @@ void Client::kick() {
   (void)!::write(kick_.get(), &one, sizeof(one));
 }
 
-void Client::note_answer(bool is_in_time) {
-  const int64_t old = patience_ms_.load();  // who comes at the same time may win
-  constexpr int64_t kShrink = 4;
-  patience_ms_.store(is_in_time ? std::min<int64_t>(old + 1, kPatience.count())
-                                : std::max<int64_t>(old / kShrink, kPatienceMin.count()));
+std::chrono::milliseconds Client::patience() const {
+  const OpStream::Clock::time_point late_at{OpStream::Clock::duration(late_at_.load())};
+  const bool was_late = late_at_.load() != 0 && OpStream::Clock::now() - late_at < kGrudge;
+  return was_late ? kPatienceMin : kPatience;
 }
 
 bool Client::has_revoked(uint64_t sequence, OpStream::Clock::time_point deadline) {

@@ -152,12 +152,12 @@ void Client::collect(Ino ino, mapping::ByteRange range, std::vector<mapping::Byt
     barrier.type = static_cast<uint16_t>(OpType::kSync);
     sequence = send_acknowledged(barrier);
   }
-  (void)has_revoked(sequence, OpStream::Clock::now() + kPatience);
+  if (!has_revoked(sequence, OpStream::Clock::now() + patience())) note_late();
   collect_behind(ino, range, stored);
 }
 
 void Client::collect_behind(Ino ino, mapping::ByteRange range, std::vector<mapping::ByteRange>& stored) {
-  const auto deadline = ScanThread::Clock::now() + kPatience;
+  const auto deadline = ScanThread::Clock::now() + patience();
   const auto job = std::make_shared<ScanJob>();
   const bool is_reserved = scans_.reserve(deadline);
   {
@@ -179,6 +179,7 @@ void Client::collect_behind(Ino ino, mapping::ByteRange range, std::vector<mappi
     stored.insert(stored.end(), job->stored.begin(), job->stored.end());
     return;
   }
+  note_late();
   // What the scan takes from the kernel later, it notes itself.
   for (const Part& part : job->parts) {
     stored.push_back({part.file_offset, part.file_offset + part.span.length()});

@@ -27,6 +27,11 @@ void ScanThread::cancel() {
   changed_.notify_all();
 }
 
+bool ScanThread::is_busy() {
+  const std::lock_guard guard(mutex_);
+  return state_ == State::kAsked || state_ == State::kScanning;
+}
+
 bool ScanThread::scan(Job job, Clock::time_point deadline) {
   std::unique_lock lock(mutex_);
   if (!thread_.joinable()) {

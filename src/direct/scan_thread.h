@@ -36,6 +36,8 @@ class ScanThread {
   /// False: somebody else's scan is not over by the deadline.
   [[nodiscard]] bool reserve(Clock::time_point deadline);
   void cancel();
+  /// A scan is asked for or under way: the end of this would wait for it.
+  [[nodiscard]] bool is_busy();
   /// False: it is not over by the deadline, or will not be done. REQUIRES: reserve(). Throws std::system_error: no thread, and nothing
   /// is reserved any more.
   [[nodiscard]] bool scan(Job job, Clock::time_point deadline);

@@ -130,8 +130,9 @@ void Server::accept_all() noexcept {
     bool has_zombies = false;
     {
       const LockGuard guard(slots_lock_);
-      has_zombies = std::any_of(slots_.begin(), slots_.end(),
-                                [](const Slot& s) { return s.client != nullptr && s.client->is_killed(); });
+      has_zombies = std::any_of(slots_.begin(), slots_.end(), [](const Slot& s) {
+        return s.client != nullptr && (s.is_ended || s.client->is_killed());
+      });
     }
     std::array<pollfd, 2> fds{{{listener_.get(), POLLIN, 0}, {wake_.get(), POLLIN, 0}}};
     if (::poll(fds.data(), fds.size(), has_zombies ? kReapMs : -1) < 0) continue;
@@ -199,6 +200,8 @@ void Server::reap() noexcept {
       Slot& slot = slots_[i];
       if (slot.client == nullptr) continue;
       if (!slot.is_ended || is_zombie(*slot.client)) continue;
+      // Its end waits for threads, and must not come upon somebody with locks.
+      if (slot.client.use_count() > 1 || slot.client->is_scanned()) continue;
       gone = std::move(slot.client);
       thread = std::move(slot.thread);
     }
@@ -291,13 +294,12 @@ void Server::revoke(Ino ino, mapping::ByteRange range, Client::Revoke which) {
   for (size_t i = 0; i < count_told; ++i) {
     const auto deadline =
         UDAX_KNOB("direct.revoke.no_patience") ? now + kAckDeadline : late_->deadline(*told[i], now);
-    const bool is_in_time = told[i]->has_revoked(sequences[i], deadline);
-    told[i]->note_answer(is_in_time);
-    if (is_in_time) {
+    if (told[i]->has_revoked(sequences[i], deadline)) {
       if (which == Client::Revoke::kAside) told[i]->settle_dropped(sequences[i]);
       continue;
     }
     count(counters_.late);
+    told[i]->note_late();
     try {
       late_->add({told[i], sequences[i], now, ino, range});
       hold_frees();

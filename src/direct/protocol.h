@@ -19,7 +19,7 @@
 //                (empty) pages over the reservation at the same offset.
 //   Both are registered with the fault descriptor (userfaultfd, MISSING and WP; features EVENT_REMAP,
 //   PAGEFAULT_FLAG_WP; O_NONBLOCK; not USER_MODE_ONLY, or system calls on mapped buffers give EFAULT) and MADV_DONTFORK. From
-//   SETUP on the daemon alone reads the fault descriptor, and UFFDIO_COPYs zero pages (with MODE_WP) into it.
+//   SETUP on the daemon alone reads the fault descriptor.
 //   tracking     a second userfaultfd (features WP_ASYNC | WP_UNPOPULATED | WP_HUGETLBFS_SHMEM), with which the mapper registers
 //                (WP only) each writable mapping of the pool right after mmap, before the wake. The daemon scans by the
 //                pagemap descriptor (PAGEMAP_SCAN). Without one: see kSetupNoTracking.

@@ -95,7 +95,7 @@ bool Client::finish_revoke(uint64_t sequence, OpStream::Clock::time_point deadli
 }
 
 bool Client::await(uint64_t sequence) {
-  return finish_revoke(sequence, OpStream::Clock::now() + std::chrono::milliseconds(kAckDeadlineMs));
+  return finish_revoke(sequence, OpStream::Clock::now() + std::chrono::milliseconds(kLateDeadlineMs));
 }
 
 }  // namespace udax::direct

@@ -57,7 +57,7 @@ void LateViews::run() {
     if (all_.empty()) return;
     const auto first = all_.begin();  // others only add
     lock.unlock();
-    const auto deadline = first->since + std::chrono::milliseconds(kAckDeadlineMs);
+    const auto deadline = first->since + std::chrono::milliseconds(kLateDeadlineMs);
     // One that is killed and does not end is the server's to look after.
     if (first->client->finish_revoke(first->sequence, deadline)) {
       first->client->settle_dropped(first->sequence);

@@ -73,7 +73,7 @@
 //           changing, wake alone: who waits faults again
 // An op that fails in the client is its own end: it must _exit (its mappings would no longer be what the daemon thinks).
 //
-// Waiting. The daemon waits for an Ack, and for room in the stream, for kAckDeadlineMs. A client that does not answer is
+// Waiting. The daemon waits for an Ack for kLateDeadlineMs, for room in the stream for kAckDeadlineMs. A client that does not answer is
 // cut off: SIGKILL by pidfd, sockets shut. Its views count as gone when its memory is gone (its pagemap tells);
 // until then no freed block is used again. The client waits for replies without a limit; end of file ends that.
 #pragma once
@@ -85,8 +85,9 @@
 namespace udax::direct {
 
 inline constexpr uint32_t kProtocolVersion = 2;
-inline constexpr uint32_t kOpsMax = 64;  // in one packet
-inline constexpr uint32_t kAckDeadlineMs = 5000;
+inline constexpr uint32_t kOpsMax = 64;                         // in one packet
+inline constexpr uint32_t kAckDeadlineMs = 5000;                // for room in the stream
+inline constexpr uint32_t kLateDeadlineMs = 20000;              // for an Ack
 inline constexpr uint64_t kReservationMax = uint64_t{1} << 44;  // bytes: 16 TiB
 inline constexpr uint64_t kReservationAlign = uint64_t{1} << 21;
 inline constexpr uint32_t kCookieSize = 16;

@@ -55,7 +55,10 @@ def request(kind, **f):
                        f.get("offset", 0), f.get("length", 0), f.get("file_offset", 0), 0, 0, f.get("cookie", bytes(16)))
 
 def ask(s, packet, fds=()):
-    socket.send_fds(s, [packet], fds) if fds else s.send(packet)
+    try:
+        socket.send_fds(s, [packet], fds) if fds else s.send(packet)
+    except BrokenPipeError:
+        pass  # refused already; the answer is there
     reply, got, _, _ = socket.recv_fds(s, 64, 4)
     if not reply:
         return errno.ECONNRESET, [], ()

@@ -172,7 +172,7 @@ struct Dax::Resolver {
   }
 
   [[nodiscard]] bool has_copies(FileBlock from, FileBlock to) const {
-    return space.copies.any(from, to) && !UDAX_KNOB("dax.fault.ignore_copies");
+    return space.copies.any_or_late(from, to) && !UDAX_KNOB("dax.fault.ignore_copies");
   }
 
   [[nodiscard]] Result<Step> resolve(EntryTree::Locked& entry) const {

@@ -233,7 +233,7 @@ Result<dax::FaultResult> Filesystem::fault(inode::Inode& inode, FileBlock at, da
     StaleCopies out{FileBlock(align_down(at.value, blocks)), {}, {}};
     out.to = out.from + blocks;
     if (mappers().return_late()) {
-      // What is stored through the view to come is not to be covered by a page that comes back late.
+      // What is stored through the view to come is not to be covered by a page that comes back late, now or later.
       const LockGuard guard(inode.rwsem);
       UDAX_CHECK(ops.keep_copies(inode, out.from.value << kBlockShift, blocks << kBlockShift));
       out.wave = inode.space()->copies.begin_wave();

@@ -129,7 +129,7 @@ Status Filesystem::set_flags(Ino ino, uint32_t flags, uint32_t mask, std::option
   mapping::PageCopies& copies = inode.space()->copies;
   const bool returns_late = mappers().return_late();
   copies.end_wave(FileBlock(0), extent::kFileBlockEnd, wave, returns_late);
-  if (is_untold) copies.trust(returns_late);
+  if (is_untold) copies.trust(returns_late, FileBlock(blocks_for(inode.image().size)));
   return {};
 }
 

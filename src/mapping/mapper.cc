@@ -20,11 +20,12 @@ void MapperRegistry::remove(Mapper* mapper) {
 void MapperRegistry::add(CopyHolder* holder) {
   const LockGuard guard(holders_lock_);
   holders_.push_back(holder);
+  if (holder->returns_late()) late_holder_count_.fetch_add(1);
 }
 
 void MapperRegistry::remove(CopyHolder* holder) {
   const LockGuard guard(holders_lock_);
-  std::erase(holders_, holder);
+  if (std::erase(holders_, holder) > 0 && holder->returns_late()) late_holder_count_.fetch_sub(1);
 }
 
 void MapperRegistry::invalidate(Ino ino, ByteRange range) {
@@ -65,12 +66,6 @@ void MapperRegistry::drop_copies(Ino ino, ByteRange range) {
 void MapperRegistry::drop_copies_unlike(Ino ino, uint64_t offset, std::span<const std::byte> bytes) {
   const SharedLockGuard guard(holders_lock_);
   for (CopyHolder* holder : holders_) holder->drop_copies_unlike(ino, offset, bytes);
-}
-
-bool MapperRegistry::return_late() {
-  const SharedLockGuard guard(holders_lock_);
-  return std::any_of(holders_.begin(), holders_.end(),
-                     [](const CopyHolder* holder) { return holder->returns_late(); });
 }
 
 }  // namespace udax::mapping

@@ -88,6 +88,7 @@ class CopyHolder {
   /// The same, of those pages at `offset` whose copies do not hold `bytes`. Of the others the holder may wait for its caller.
   virtual void drop_copies_unlike(Ino ino, uint64_t offset, std::span<const std::byte> bytes) = 0;
   /// drop_copies() does not wait for what is being written back already: it may still come, before the page is handed out anew.
+  /// Stays as it is while the holder is registered.
   [[nodiscard]] virtual bool returns_late() const { return false; }
 };
 
@@ -107,8 +108,8 @@ class MapperRegistry {
   [[nodiscard]] bool may_hold(Ino ino, ByteRange range);
   void drop_copies(Ino ino, ByteRange range);
   void drop_copies_unlike(Ino ino, uint64_t offset, std::span<const std::byte> bytes);
-  /// Some holder does.
-  [[nodiscard]] bool return_late();
+  /// Some holder returns late. Takes no lock: asked with an inode's, which a holder that is called may wait for.
+  [[nodiscard]] bool return_late() const { return late_holder_count_.load() > 0; }
   /// Whether somebody may hold views.
   [[nodiscard]] bool has_mappers() const { return mapper_count_.load() > 0; }
 
@@ -119,6 +120,7 @@ class MapperRegistry {
   std::vector<Mapper*> mappers_ UDAX_GUARDED_BY(mappers_lock_);
   std::vector<CopyHolder*> holders_ UDAX_GUARDED_BY(holders_lock_);
   std::atomic<size_t> mapper_count_{0};
+  std::atomic<size_t> late_holder_count_{0};
 };
 
 /// Views of a range are held back from hold() on for as long as this is there. REQUIRES: no lock of the filesystem, neither there nor

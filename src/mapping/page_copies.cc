@@ -64,6 +64,12 @@ bool PageCopies::any(FileBlock from, FileBlock to) const {
   return suspicions_ > 0 || any_of(out_, from, to);
 }
 
+bool PageCopies::any_or_late(FileBlock from, FileBlock to) const {
+  if (from >= to || empty()) return false;
+  const LockGuard guard(out_lock_);
+  return suspicions_ > 0 || any_of(out_, from, to) || any_of(late_, from, to);
+}
+
 bool PageCopies::hand_out_again(FileBlock from, FileBlock to) {
   if (const auto twin = twins_.lower_bound(from.value); twin != twins_.end() && twin->first < to.value)
     return false;
@@ -82,6 +88,7 @@ Status PageCopies::hand_out(FileBlock from, FileBlock to) try {
   twins_.erase(twins_.lower_bound(from.value), twins_.lower_bound(to.value));
   const LockGuard guard(out_lock_);
   set(handed_lately_, from, to);
+  reset(late_, from, to);
   return {};
 } catch (const std::bad_alloc&) {
   return Error::kNoMemory;
@@ -98,14 +105,21 @@ Status PageCopies::note_out(FileBlock from, FileBlock to) try {
 }
 
 Status PageCopies::keep(FileBlock from, FileBlock to, const std::function<Status(FileBlock, Page&)>& current) try {
-  if (UDAX_KNOB("mapping.copies.no_twins")) return {};
+  if (UDAX_KNOB("mapping.copies.no_twins")) {
+    const LockGuard guard(out_lock_);
+    reset(late_, from, to);
+    return {};
+  }
   for (FileBlock at = from; at < to; at += 1) {
-    if (!any(at, at + 1) || twins_.contains(at.value)) continue;
+    if (!any_or_late(at, at + 1) || twins_.contains(at.value)) continue;
     auto twin = std::make_unique<Twin>();
     UDAX_CHECK(current(at, twin->page));
     twin->number = twin_count_;
+    twin->is_late = !any(at, at + 1);
     twins_.emplace(at.value, std::move(twin));
     ++twin_count_;
+    const LockGuard guard(out_lock_);
+    reset(late_, at, at + 1);
   }
   return {};
 } catch (const std::bad_alloc&) {
@@ -144,15 +158,20 @@ Status PageCopies::merge(uint64_t offset, std::span<const std::byte> returned,
     is_any_late |= twin->second->is_late;
   }
   UDAX_CHECK(store_whole(end));
-  if (is_any_late) forget_late_twins(FileBlock(offset >> kBlockShift), FileBlock(blocks_for(end)));
+  set_come(FileBlock(offset >> kBlockShift), FileBlock(blocks_for(end)), is_any_late);
   return {};
 }
 
-void PageCopies::forget_late_twins(FileBlock from, FileBlock to) {
+void PageCopies::set_come(FileBlock from, FileBlock to, bool has_late_twins) {
+  if (!has_late_twins) {
+    const LockGuard guard(out_lock_);
+    if (late_.empty()) return;
+  }
   for (auto twin = twins_.lower_bound(from.value); twin != twins_.end() && twin->first < to.value;) {
     twin = twin->second->is_late ? twins_.erase(twin) : std::next(twin);
   }
   const LockGuard guard(out_lock_);
+  reset(late_, from, to);
   update_empty();
 }
 
@@ -208,9 +227,24 @@ void PageCopies::end_wave(FileBlock from, FileBlock to, Wave wave, bool returns_
   if (twins_.size() > kLateMax) shed_late_twins();
   if (!are_all_gone || from >= to) return;
   const LockGuard guard(out_lock_);
+  if (returns_late && !make_late(from, to)) return;  // out they stay
   reset(out_, from, to);
   reset(handed_lately_, from, to);
   update_empty();
+}
+
+// Of what is out; no memory: false.
+bool PageCopies::make_late(FileBlock from, FileBlock to) try {
+  for (auto c = out_.lower_bound(from.value / kChunkPages); c != out_.end(); ++c) {
+    for (uint64_t i = 0; i < kChunkPages; ++i) {
+      const FileBlock at(c->first * kChunkPages + i);
+      if (at >= to) return true;
+      if (at >= from && c->second.test(i) && !twins_.contains(at.value)) set(late_, at, at + 1);
+    }
+  }
+  return true;
+} catch (const std::bad_alloc&) {
+  return false;
 }
 
 void PageCopies::shed_late_twins() {
@@ -225,6 +259,7 @@ void PageCopies::forget(FileBlock from, FileBlock to) {
   const LockGuard guard(out_lock_);
   reset(out_, from, to);
   reset(handed_lately_, from, to);
+  reset(late_, from, to);
   update_empty();
 }
 
@@ -234,16 +269,25 @@ void PageCopies::suspect() {
   update_empty();
 }
 
-void PageCopies::trust(bool returns_late) {
+void PageCopies::trust(bool returns_late, FileBlock end) try {
   const LockGuard guard(out_lock_);
   UDAX_ASSERT(suspicions_ > 0);
-  if (--suspicions_ > 0) return;
+  if (suspicions_ > 1) {
+    --suspicions_;
+    return;
+  }
   for (auto twin = twins_.begin(); twin != twins_.end();) {
     const bool is_gone = !is_known_out(FileBlock(twin->first));
     if (is_gone && returns_late) twin->second->is_late = true;
     twin = is_gone && !returns_late ? twins_.erase(twin) : std::next(twin);
   }
+  for (FileBlock at(0); returns_late && at < end; at += 1) {
+    if (!is_known_out(at) && !twins_.contains(at.value)) set(late_, at, at + 1);
+  }
+  suspicions_ = 0;
   update_empty();
+} catch (const std::bad_alloc&) {
+  // Suspicion stays: that is slow, but safe.
 }
 
 }  // namespace udax::mapping

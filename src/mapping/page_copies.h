@@ -19,9 +19,10 @@
 // what was written to it, and mmap(2) of a file that is accessed directly drops all of a file's pages. A holder's writes to one
 // file come one by one, so such a page was handed out since the last that came: may_lack().
 //
-// A holder may return late (CopyHolder::returns_late): it has dropped a page while a write-back of it is still under way.
-// Then twins outlive the recall, as *late* ones: until the page comes back, which it does once at most, or is handed out anew,
-// which the holder does after that. Of one inode there are kLateMax at most, as many as can be under way at once by far.
+// A holder may return late (CopyHolder::returns_late): it has dropped a page while a write-back of it is still under way. Then the
+// page is *late* until it comes back, which it does once at most, or is handed out anew, which the holder does after that. Twins
+// of late pages outlive the recall, and a page that gets into a view has one made first. Of one inode there are kLateMax such twins at
+// most, more than can be under way at once by far.
 //
 // Thread safety and locks: the inode's rwsem, shared for the const members, exclusive for the others. any() needs none, for
 // faults: which pages are out is under a lock of its own, a leaf.
@@ -49,6 +50,8 @@ class PageCopies {
 
   /// Some page of [from, to) is handed out, or may be. Needs no lock.
   [[nodiscard]] bool any(FileBlock from, FileBlock to) const;
+  /// Or is late, and has no twin.
+  [[nodiscard]] bool any_or_late(FileBlock from, FileBlock to) const;
   [[nodiscard]] bool empty() const { return is_empty_.load(); }
   [[nodiscard]] size_t twins() const { return twins_.size(); }
   static constexpr size_t kLateMax = 1024;
@@ -91,7 +94,9 @@ class PageCopies {
   /// Until the matching trust(), any page may be out: pages were handed out untold. What comes back of one that has changed
   /// since suspect() is told from that; at trust() no copy is left but of pages handed out since.
   void suspect();
-  void trust(bool returns_late = false);
+  void trust() { trust(false, FileBlock(0)); }
+  /// `returns_late`: what was out untold, before `end`, is late from now on.
+  void trust(bool returns_late, FileBlock end);
 
  private:
   static constexpr uint64_t kChunkPages = 512;
@@ -110,17 +115,18 @@ class PageCopies {
   void overlay(uint64_t offset, std::span<const std::byte> data, bool with_came_back);
   using Twins = std::map<uint64_t, std::unique_ptr<Twin>>;  // by block
   void shed_late_twins();
-  void forget_late_twins(FileBlock from, FileBlock to);
+  [[nodiscard]] bool make_late(FileBlock from, FileBlock to) UDAX_REQUIRES(out_lock_);
+  void set_come(FileBlock from, FileBlock to, bool has_late_twins);
   void update_empty() UDAX_REQUIRES(out_lock_) {
-    is_empty_.store(suspicions_ == 0 && out_.empty() && twins_.empty());
+    is_empty_.store(suspicions_ == 0 && out_.empty() && late_.empty() && twins_.empty());
   }
 
   mutable Mutex out_lock_;
   Chunks out_ UDAX_GUARDED_BY(out_lock_);            // handed out
   Chunks handed_lately_ UDAX_GUARDED_BY(out_lock_);  // since the last write through the cache
+  Chunks late_ UDAX_GUARDED_BY(out_lock_);           // those without a twin
   uint32_t suspicions_ UDAX_GUARDED_BY(out_lock_) = 0;
-  std::atomic<bool> is_empty_{
-      true};  // nothing is or can be out, and there is no twin: for those that take no lock
+  std::atomic<bool> is_empty_{true};  // nothing is or can be out or late: for those that take no lock
   Twins twins_;
   uint64_t twin_count_ = 0;
   std::atomic<uint64_t> hand_out_count_{0};

@@ -22,7 +22,11 @@ namespace udax::test {
 class ModelPageCache final : public mapping::CopyHolder {
  public:
   /// Of the file that `file` has open; both must outlive this.
-  ModelPageCache(fs::Filesystem& fs, fs::OpenFile& file) : fs_(fs), file_(file) { fs_.mappers().add(this); }
+  /// `returns_late`: as Linux before 6.16: a write-back is sent now and comes later, and no drop waits for it.
+  ModelPageCache(fs::Filesystem& fs, fs::OpenFile& file, bool returns_late = false)
+      : fs_(fs), file_(file), returns_late_(returns_late) {
+    fs_.mappers().add(this);
+  }
   ~ModelPageCache() override { fs_.mappers().remove(this); }
   ModelPageCache(const ModelPageCache&) = delete;
   ModelPageCache& operator=(const ModelPageCache&) = delete;
@@ -46,6 +50,7 @@ class ModelPageCache final : public mapping::CopyHolder {
     for (uint64_t p = offset / kBlockSize; p < blocks_for(offset + data.size()); ++p) {
       const uint64_t from = std::max(offset, p * kBlockSize);
       const uint64_t to = std::min(offset + data.size(), (p + 1) * kBlockSize);
+      arrive(p);
       if (to - from < kBlockSize && !pages_.contains(p)) continue;
       std::memcpy(pages_[p].bytes.data() + from % kBlockSize, data.data() + (from - offset), to - from);
     }
@@ -63,8 +68,18 @@ class ModelPageCache final : public mapping::CopyHolder {
     at->second.is_dirty = false;
     const uint64_t size = fs_.getattr(file_.ino())->size;
     if (page * kBlockSize >= size) return;
-    const uint64_t n = std::min<uint64_t>(kBlockSize, size - page * kBlockSize);
-    EXPECT_TRUE(fs_.write_back(file_, page * kBlockSize, test::bytes({at->second.bytes.data(), n})));
+    arrive(page);  // one at a time
+    sent_[page] = std::string(at->second.bytes.data(), std::min<uint64_t>(kBlockSize, size - page * kBlockSize));
+    if (!returns_late_) arrive(page);
+  }
+  /// What was sent back of the page comes.
+  void arrive(uint64_t page) {
+    const auto sent = sent_.extract(page);
+    if (sent.empty()) return;
+    EXPECT_TRUE(fs_.write_back(file_, page * kBlockSize, test::bytes(sent.mapped())));
+  }
+  void arrive_all() {
+    while (!sent_.empty()) arrive(sent_.begin()->first);
   }
   /// As truncate_pagecache(), after the file was cut: without writing back.
   void cut(uint64_t size) {
@@ -78,7 +93,10 @@ class ModelPageCache final : public mapping::CopyHolder {
     if (between_) between_();
     for (uint64_t p = range.start / kBlockSize; !pages_.empty() && p <= pages_.rbegin()->first; ++p) {
       if (p * kBlockSize >= range.end) break;
-      write_back(p);
+      if (const auto page = pages_.find(p); page != pages_.end() && page->second.is_dirty) {
+        write_back(p);
+        arrive(p);
+      }
       pages_.erase(p);
       if (between_) between_();
     }
@@ -95,6 +113,7 @@ class ModelPageCache final : public mapping::CopyHolder {
       if (!is_like) drop_copies(ino, {p * kBlockSize, (p + 1) * kBlockSize});
     }
   }
+  [[nodiscard]] bool returns_late() const override { return returns_late_; }
   /// Called before pages are dropped, and after each: what others do meanwhile.
   void between(std::function<void()> what) { between_ = std::move(what); }
   [[nodiscard]] bool has(uint64_t page) const { return pages_.contains(page); }
@@ -108,6 +127,7 @@ class ModelPageCache final : public mapping::CopyHolder {
     const auto [at, is_new] = pages_.try_emplace(page);
     Page& p = at->second;
     if (is_new) {
+      arrive(page);
       uint64_t n = 0;
       EXPECT_TRUE(
           fs_.fill(file_, page * kBlockSize, kBlockSize, [&](std::span<const iovec> pieces, uint64_t) -> Status {
@@ -123,7 +143,9 @@ class ModelPageCache final : public mapping::CopyHolder {
 
   fs::Filesystem& fs_;
   fs::OpenFile& file_;
+  const bool returns_late_;
   std::map<uint64_t, Page> pages_;
+  std::map<uint64_t, std::string> sent_;  // back, and not come yet
   std::function<void()> between_;
   std::function<void()> under_way_;
 };

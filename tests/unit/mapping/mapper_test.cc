@@ -65,6 +65,28 @@ class BusyHolder final : public CopyHolder {
   Mapper& mapper_;
 };
 
+struct LateHolder final : CopyHolder {
+  void drop_copies(Ino, ByteRange) override {}
+  void drop_copies_unlike(Ino, uint64_t, std::span<const std::byte>) override {}
+  [[nodiscard]] bool returns_late() const override { return true; }
+};
+
+TEST(MapperRegistry, HoldersThatReturnLateAreKnown) {
+  MapperRegistry registry;
+  NotingMapper mapper;
+  BusyHolder other(registry, mapper);
+  LateHolder late;
+  registry.add(&other);
+  EXPECT_FALSE(registry.return_late());
+  registry.add(&late);
+  EXPECT_TRUE(registry.return_late());
+  registry.remove(&other);
+  EXPECT_TRUE(registry.return_late());
+  registry.remove(&late);
+  registry.remove(&late);
+  EXPECT_FALSE(registry.return_late());
+}
+
 // Regression: one lock for both kinds, and who came for good while copies were dropped had everybody wait for ever.
 TEST(MapperRegistry, MappersComeWhileCopiesAreDropped) {
   MapperRegistry registry;

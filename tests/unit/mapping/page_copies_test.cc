@@ -406,7 +406,36 @@ TEST_F(Copies, WhatComesBackAfterTheRecall) {
   EXPECT_EQ(copies_.twins(), 1U);
   ASSERT_TRUE(copies_.hand_out(FileBlock(1), FileBlock(2)));
   EXPECT_EQ(copies_.twins(), 0U);
-  recall(true);
+  recall(false);
+  EXPECT_TRUE(copies_.empty());
+}
+
+// A page of which there was no twin when it was recalled: one is made before it gets into a view.
+TEST_F(Copies, WhatMayComeBackLateIsKeptForViews) {
+  const auto is_late = [&] { return !is_out(1) && copies_.any_or_late(FileBlock(1), FileBlock(2)); };
+  ASSERT_TRUE(copies_.hand_out(FileBlock(1), FileBlock(2)));
+  std::string copy = page(1);
+  copy[100] = 's';
+  copies_.end_wave(FileBlock(0), FileBlock(8), copies_.begin_wave(), true);
+  EXPECT_TRUE(is_late());
+  keep(0, 8);
+  EXPECT_EQ(copies_.twins(), 1U);
+  EXPECT_FALSE(is_late());
+  file_.replace(kBlockSize, 4, "view");
+  EXPECT_EQ(come_back(kBlockSize, copy), std::to_string(kBlockSize + 100) + ":s ");
+  EXPECT_EQ(file_.substr(kBlockSize, 4), "view");
+  EXPECT_TRUE(copies_.empty());
+  // One that comes before anybody asks, and pages that were out untold.
+  ASSERT_TRUE(copies_.hand_out(FileBlock(1), FileBlock(2)));
+  copies_.end_wave(FileBlock(0), FileBlock(8), copies_.begin_wave(), true);
+  EXPECT_TRUE(is_late());
+  (void)come_back(kBlockSize, copy);
+  EXPECT_TRUE(copies_.empty());
+  copies_.suspect();
+  copies_.trust(true, FileBlock(2));
+  EXPECT_TRUE(is_late());
+  EXPECT_FALSE(copies_.any_or_late(FileBlock(2), FileBlock(3)));
+  copies_.forget(FileBlock(0), kEnd);
   EXPECT_TRUE(copies_.empty());
 }
 

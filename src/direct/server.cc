@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <iterator>
 #include <new>
@@ -40,8 +41,11 @@ uint64_t mappings_max() {
   constexpr uint64_t kMost = 1U << 20;
   uint64_t limit = kDefault;
   if (std::FILE* const file = std::fopen("/proc/sys/vm/max_map_count", "re"); file != nullptr) {
-    unsigned long long value = 0;
-    if (std::fscanf(file, "%llu", &value) == 1 && value > 0) limit = value;
+    std::array<char, 32> text{};
+    if (std::fgets(text.data(), static_cast<int>(text.size()), file) != nullptr) {
+      const uint64_t value = std::strtoull(text.data(), nullptr, 10);
+      if (value > 0) limit = value;
+    }
     std::fclose(file);
   }
   return std::min(limit, kMost) / 2;

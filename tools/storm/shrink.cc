@@ -43,12 +43,19 @@ std::optional<Redirection> redirection_of(const Op& op) {
   return Redirection{op.path, slash == std::string::npos ? "" : op.path.substr(0, slash)};
 }
 
+// A directory of the shared tree that is there from the start and stays: to move or remove it would be a failure of its own.
+bool is_fixed(const std::string& path) { return path.find('/') == std::string::npos; }
+
+// Empty: what is left would be something else.
 std::vector<Op> without(const std::vector<Op>& ops, size_t index, const Redirection& way) {
   std::vector<Op> out(ops);
   for (size_t i = index + 1; i < out.size(); ++i) {
     if (out[i].shared != ops[index].shared) continue;
-    out[i].path = redirect(out[i].path, way);
-    if (has_two_paths(out[i].kind)) out[i].to = redirect(out[i].to, way);
+    Op& op = out[i];
+    op.path = redirect(op.path, way);
+    if (has_two_paths(op.kind)) op.to = redirect(op.to, way);
+    if (!op.shared || op == ops[i] || op.kind == Kind::kList) continue;
+    if (is_fixed(op.path) || (has_two_paths(op.kind) && is_fixed(op.to))) return {};
   }
   out.erase(out.begin() + static_cast<std::ptrdiff_t>(index));
   return out;

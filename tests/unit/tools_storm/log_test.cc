@@ -7,6 +7,7 @@
 #include <set>
 
 #include "tools/storm/generator.h"
+#include "tools/storm/shrink.h"
 #include "tools/storm/snapshot.h"
 
 namespace udax::storm {
@@ -93,6 +94,38 @@ TEST_F(LogFile, SnapshotComesBackFromFile) {
   EXPECT_TRUE(back.with_dax);
   write("something else\n");
   EXPECT_FALSE(read_snapshot(path_, back, error));
+}
+
+// Regression: what was left could be the rename of a directory that the shared tree cannot be without, which fails for that.
+TEST(Shrink, LeavesTheSharedDirectories) {
+  Op make;
+  make.kind = Kind::kMkdir;
+  make.shared = true;
+  make.path = "d1/p0_5";
+  Op move = make;
+  move.kind = Kind::kRename;
+  move.to = "d0/p0_30";
+  const stress::Trial<Op> trial = [&](const std::vector<Op>& ops) -> std::optional<size_t> {
+    for (size_t i = 0; i < ops.size(); ++i) {
+      const bool is_made = i > 0 && ops[i - 1] == make;
+      if (ops[i].kind == Kind::kRename && (is_made || ops[i].path == "d1")) return i;
+    }
+    return std::nullopt;
+  };
+  const std::vector<Op> shortest = shrink({make, move}, trial, std::chrono::seconds(10));
+  EXPECT_EQ(shortest, (std::vector<Op>{make, move}));
+  // Elsewhere a directory may go, and what was in it is above then.
+  make.shared = move.shared = false;
+  make.path = "a/b";
+  move.path = "a/b";
+  move.to = "a/c";
+  const stress::Trial<Op> any_move = [](const std::vector<Op>& ops) -> std::optional<size_t> {
+    for (size_t i = 0; i < ops.size(); ++i) {
+      if (ops[i].kind == Kind::kRename) return i;
+    }
+    return std::nullopt;
+  };
+  EXPECT_EQ(shrink({make, move}, any_move, std::chrono::seconds(10)).size(), 1U);
 }
 
 }  // namespace

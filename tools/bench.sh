@@ -109,8 +109,8 @@ fi
 mount_udaxfs udaxfs-dev dax=always,transport=dev
 mount_udaxfs udaxfs-dev-cached dax=never,transport=dev
 
-# passthrough_ll keeps a descriptor for every file that the kernel knows.
-ulimit -n 1048576
+# passthrough_ll keeps a descriptor for every file that the kernel knows. Not everybody may have that many.
+ulimit -n 1048576 2>/dev/null || ulimit -n "$(ulimit -Hn)"
 mkdir -p "$(folder tmpfs)"
 mount -t tmpfs tmpfs "$(folder tmpfs)"
 add tmpfs

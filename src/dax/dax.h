@@ -106,6 +106,9 @@ class Dax {
   /// touches them finds the copies. What is dirty stays so. REQUIRES: rwsem exclusive.
   void revoke(inode::Inode& inode, FileBlock from, FileBlock to);
 
+  /// A page as a reader sees it: zeroes in holes and behind the end. REQUIRES: rwsem; not extent_lock. kIo: it is lost.
+  [[nodiscard]] Status read_page(inode::Inode& inode, FileBlock at, mapping::PageCopies::Page& page) const;
+
   /// Notes that `device`... holds bytes of [at, at + count) that only writeback() makes durable. REQUIRES: rwsem; not
   /// extent_lock. Where memory is short they are made durable at once: kIo.
   [[nodiscard]] Status note_dirty(inode::Inode& inode, FileBlock at, DeviceBlock device, uint64_t count);

@@ -2,6 +2,7 @@
 //
 // Taking views back: before blocks go (truncate, punch, zero range, a flip of the flag), after holes were filled, and where
 // a page cache is to have the pages.
+#include <algorithm>
 #include <cstring>
 
 #include "base/log.h"
@@ -52,20 +53,27 @@ void Dax::grown(inode::Inode& inode, uint64_t old_size) {
                       mapping::bytes_of(FileBlock(blocks_for(old_size)), FileBlock(mapping::kFileBlockEnd)));
 }
 
+Status Dax::read_page(inode::Inode& inode, FileBlock at, mapping::PageCopies::Page& page) const {
+  const SharedLockGuard extents(inode.extent_lock);
+  UDAX_TRY(const extent::Mapping m, extent::Reader(meta_, inode.image()).lookup(at, 1));
+  const uint64_t start = at.value << kBlockShift;
+  const uint64_t size = inode.image().size;
+  const uint64_t valid = m.is_data() && size > start ? std::min<uint64_t>(size - start, kBlockSize) : 0;
+  if (valid > 0) {
+    if (medium_.probe(offset_of(m.device), valid)) return meta_.lost("a part of a file", inode.ino().value);
+    std::memcpy(page.data(), medium_.block(m.device), valid);
+  }
+  std::memset(page.data() + valid, 0, kBlockSize - valid);
+  return {};
+}
+
 // A store that comes through a view that is late must not be covered by a copy that comes back whole: of the copy only what
 // differs from the page as it is now will be taken.
 Status Dax::keep_beside_views(inode::Inode& inode, FileBlock from, FileBlock to) {
   if (UDAX_KNOB("dax.revoke.skip_late")) return {};
   mapping::AddressSpace* const space = inode.space();
-  return space->copies.keep(from, to, [&](FileBlock at, mapping::PageCopies::Page& page) -> Status {
-    const SharedLockGuard extents(inode.extent_lock);
-    UDAX_TRY(const extent::Mapping m, extent::Reader(meta_, inode.image()).lookup(at, 1));
-    page.fill(std::byte{});
-    if (!m.is_data()) return {};
-    if (medium_.probe(offset_of(m.device), kBlockSize)) return meta_.lost("a part of a file", inode.ino().value);
-    std::memcpy(page.data(), medium_.block(m.device), kBlockSize);
-    return {};
-  });
+  return space->copies.keep(
+      from, to, [&](FileBlock at, mapping::PageCopies::Page& page) { return read_page(inode, at, page); });
 }
 
 void Dax::revoke(inode::Inode& inode, FileBlock from, FileBlock to) {

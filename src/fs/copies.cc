@@ -10,7 +10,6 @@
 #include <fcntl.h>
 
 #include <algorithm>
-#include <cstring>
 #include <new>
 
 #include "fs/ops.h"
@@ -24,22 +23,6 @@ constexpr uint64_t kKeptMax = 4U << 20;
 
 FileBlock first_block(uint64_t offset) { return FileBlock(offset >> kBlockShift); }
 FileBlock end_block(uint64_t end) { return FileBlock(blocks_for(end)); }
-
-/// A page as a reader sees it: zeroes in holes and behind the end.
-Status read_page(const Ops& ops, inode::Inode& inode, FileBlock at, mapping::PageCopies::Page& page) {
-  const SharedLockGuard extents(inode.extent_lock);
-  UDAX_TRY(const extent::Mapping m, extent::Reader(ops.meta(), inode.image()).lookup(at, 1));
-  const uint64_t start = at.value << kBlockShift;
-  const uint64_t size = inode.image().size;
-  const uint64_t valid = m.is_data() && size > start ? std::min<uint64_t>(size - start, kBlockSize) : 0;
-  if (valid > 0) {
-    if (ops.medium().probe(offset_of(m.device), valid))
-      return ops.meta().lost("a part of a file", inode.ino().value);
-    std::memcpy(page.data(), ops.medium().block(m.device), valid);
-  }
-  std::memset(page.data() + valid, 0, kBlockSize - valid);
-  return {};
-}
 
 mapping::PageCopies* copies_of(const inode::Inode& inode) {
   mapping::AddressSpace* const space = inode.space();
@@ -67,7 +50,7 @@ Status Ops::keep_copies(inode::Inode& inode, uint64_t offset, uint64_t size) con
   const size_t before = copies->twins();
   const uint64_t end = offset + std::min(size, kKeptMax);
   UDAX_CHECK(copies->keep(first_block(offset), end_block(end), [&](FileBlock at, mapping::PageCopies::Page& page) {
-    return read_page(*this, inode, at, page);
+    return dax().read_page(inode, at, page);
   }));
   dax::count(dax().counters().pages_twinned, copies->twins() - before);
   return {};

@@ -20,3 +20,11 @@ direct_counter() {  # direct_counter NAME; takes python3
   "$UDAX_BIN/udaxctl" stat --json "$mnt" | python3 -c "import json,sys; print(json.load(sys.stdin)['direct']['$1'])"
 }
 under() { timeout -s KILL 100 "$UDAX_BIN/udaxctl" run -- "$@"; }  # under COMMAND...: with the shim
+wait_for() {  # wait_for WHAT COMMAND...
+  local _
+  for _ in {1..300}; do
+    if "${@:2}"; then return 0; fi
+    sleep 0.1
+  done
+  fail "not after 30 s: $1"
+}

@@ -133,14 +133,6 @@ else:
 END_OF_PROGRAM
 
 hostile() { timeout 60 python3 "$work/hostile.py" "$mnt" "$@"; }
-wait_for() {  # wait_for WHAT COMMAND...
-  local _
-  for _ in {1..300}; do
-    if "${@:2}"; then return 0; fi
-    sleep 0.1
-  done
-  fail "not after 30 s: $1"
-}
 
 chmod 755 "$work"
 start_direct 64M direct=owner

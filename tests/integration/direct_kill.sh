@@ -9,14 +9,6 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/direct_common.sh"
 need python3
 
-wait_for() {  # wait_for WHAT COMMAND...
-  local _
-  for _ in {1..300}; do
-    if "${@:2}"; then return 0; fi
-    sleep 0.1
-  done
-  fail "not after 30 s: $1"
-}
 # Stores, syncs, says so, and goes on touching new pages until it ends.
 cat >"$work/toucher.py" <<'END_OF_PROGRAM'
 import mmap, os, sys, time

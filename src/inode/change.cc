@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "inode/change.h"
 
+#include "inode/watch.h"
+
 namespace udax::inode {
 
 Change::~Change() {
@@ -30,12 +32,27 @@ Status Change::free(Inode& inode, const format::Inode& ghost) {
   panic(__FILE__, __LINE__, "freeing an inode that the change does not edit");
 }
 
+mapping::StateWatchers* Change::watchers_of(const Inode& inode) {
+  mapping::AddressSpace* const space = inode.space();
+  return space != nullptr && space->watchers.any() ? &space->watchers : nullptr;
+}
+
 Status Change::commit() {
   std::array<format::Inode, kEditedMax> images;
-  for (size_t i = 0; i < count_; ++i) images[i] = edited_[i].freed ? edited_[i].ghost : *edited_[i].shadow;
-  UDAX_TRY([[maybe_unused]] const Lsn lsn, tx_.commit());
-  for (size_t i = 0; i < count_; ++i) edited_[i].inode->publish(images[i]);
-  return {};
+  for (size_t i = 0; i < count_; ++i) {
+    images[i] = edited_[i].freed ? edited_[i].ghost : *edited_[i].shadow;
+    mapping::StateWatchers* const watchers = watchers_of(*edited_[i].inode);
+    if (watchers != nullptr && is_narrowed(edited_[i].inode->image(), images[i])) watchers->begin();
+  }
+  const auto done = tx_.commit();
+  for (size_t i = 0; i < count_; ++i) {
+    Inode& inode = *edited_[i].inode;
+    if (done) inode.publish(images[i]);
+    if (mapping::StateWatchers* const watchers = watchers_of(inode); watchers != nullptr) {
+      watchers->publish(state_of(inode.image()));
+    }
+  }
+  return done ? Status() : Status(done.error());
 }
 
 }  // namespace udax::inode

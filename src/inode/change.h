@@ -32,7 +32,7 @@ class Change {
   [[nodiscard]] Status free(Inode& inode, const format::Inode& ghost);
   [[nodiscard]] bool nearly_full() { return tx_.blocks().nearly_full(); }
 
-  /// Commits and publishes. On error nothing has changed.
+  /// Commits and publishes, and tells who watches (mapping/state_watch.h). On error nothing has changed.
   [[nodiscard]] Status commit();
 
  private:
@@ -42,6 +42,8 @@ class Change {
     bool freed = false;
     format::Inode ghost{};
   };
+  [[nodiscard]] static mapping::StateWatchers* watchers_of(const Inode& inode);
+
   static constexpr size_t kEditedMax = 6;
   InodeTx tx_;
   std::array<Edited, kEditedMax> edited_{};

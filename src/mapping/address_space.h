@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
 // What is known of a file's bytes beyond its extents: which parts are mapped and dirty (entries), and of which pages
-// others hold copies. Made when a file is first mapped, or first has something to flush.
+// others hold copies, and who is told of its state. Made when a file is first mapped, or first has something to flush.
 #pragma once
 
 #include <atomic>
@@ -9,6 +9,7 @@
 
 #include "mapping/entry_tree.h"
 #include "mapping/page_copies.h"
+#include "mapping/state_watch.h"
 #include "mapping/writeback_gate.h"
 
 namespace udax::mapping {
@@ -21,6 +22,8 @@ struct AddressSpace {
   std::atomic<uint32_t> trackers{0};
   // Somebody has touched what lies behind the end, and may have something there that gives SIGBUS.
   std::atomic<bool> touched_behind{false};
+  // Who read and write the file on their own.
+  StateWatchers watchers;
 };
 
 }  // namespace udax::mapping

@@ -18,6 +18,7 @@ namespace udax::client {
 namespace {
 
 constexpr uint64_t kOffsetMax = INT64_MAX;
+constexpr int kPopulateRead = 22;  // MADV_POPULATE_READ
 
 uint64_t whole_pages(uint64_t length) { return (length + kernel::kPage - 1) & ~(kernel::kPage - 1); }
 
@@ -64,11 +65,39 @@ int check_map(size_t length, int prot, int flags, int64_t offset) {
   return whole_pages(length) > kOffsetMax - static_cast<uint64_t>(offset) ? EOVERFLOW : 0;
 }
 
-// Every byte of the range is mapped by one client: that client.
-Client* only_owner(uint64_t address, uint64_t length) {
-  uint64_t at_end = address + length;
-  Client* const client = Process::get().piece(address, &at_end);
-  return client;
+// Who has the mapping at an address.
+struct Piece {
+  Client* owner = nullptr;   // it is direct
+  Client* former = nullptr;  // it was, and is the kernel's now
+  uint64_t end = 0;          // where that changes, at most
+};
+
+Piece piece_at(uint64_t address, uint64_t end) {
+  Piece piece;
+  piece.end = end;
+  piece.owner = Process::get().piece(address, &piece.end);
+  if (piece.owner == nullptr) piece.former = Process::get().former_owner(address, &piece.end);
+  return piece;
+}
+
+// As far as it goes on with the same owner's next.
+Piece run_at(uint64_t address, uint64_t end) {
+  Piece run = piece_at(address, end);
+  while (run.owner != nullptr && run.end < end) {
+    const Piece next = piece_at(run.end, end);
+    if (next.owner != run.owner) break;
+    run.end = next.end;
+  }
+  return run;
+}
+
+bool is_covered(uint64_t address, uint64_t end) {
+  for (uint64_t at = address; at < end;) {
+    const Piece run = run_at(at, end);
+    if (run.owner == nullptr && run.former == nullptr) return false;
+    at = run.end;
+  }
+  return true;
 }
 
 void* map(void* addr, size_t length, int prot, int flags, int fd, int64_t offset, bool adopt) {
@@ -94,7 +123,7 @@ void* map(void* addr, size_t length, int prot, int flags, int fd, int64_t offset
     for (uint64_t at = wish.address; wish.fixed && at < wish.address + wish.length;) {
       uint64_t end = wish.address + wish.length;
       Client* const other = Process::get().piece(at, &end);
-      if (other == nullptr && !adopt) return EOPNOTSUPP;
+      if (other == nullptr && !adopt && Process::get().former_owner(at, &end) == nullptr) return EOPNOTSUPP;
       if (other != nullptr && other != client) {
         if (const int error = other->unmap(at, end - at, true); error != 0) return error;
       }
@@ -105,17 +134,41 @@ void* map(void* addr, size_t length, int prot, int flags, int fd, int64_t offset
   return result == 0 ? kernel::to_pointer(place) : MAP_FAILED;
 }
 
-// For what is done to a range of one client's.
-template <typename F>
-int on_range(const void* addr, size_t length, int unmapped_error, F body) {
+// For what is done to a range: `own` to what is direct of it, `kernels`, a system call, to what was. ENOMEM: not all of it is either.
+template <typename Own, typename Kernels>
+int on_range(const void* addr, size_t length, Own own, Kernels kernels) {
   return guarded([&] {
     uint64_t address = 0;
     uint64_t bytes = 0;
     if (length == 0 && kernel::to_address(addr) % kernel::kPage == 0) return 0;
     if (!check_range(addr, length, &address, &bytes)) return EINVAL;
-    Client* const client = only_owner(address, bytes);
-    return client == nullptr ? unmapped_error : body(*client, address, bytes);
+    if (!is_covered(address, address + bytes)) return ENOMEM;
+    for (uint64_t at = address; at < address + bytes;) {
+      const Piece run = run_at(at, address + bytes);
+      int error = ENOMEM;
+      if (run.owner != nullptr) {
+        error = own(*run.owner, at, run.end - at);
+      } else if (run.former != nullptr) {
+        error = kernels(at, run.end - at) == 0 ? 0 : errno;
+      }
+      if (error == kHandedOver) continue;
+      if (error != 0) return error;
+      at = run.end;
+    }
+    return 0;
   });
+}
+
+int remap(uint64_t address, uint64_t old_bytes, uint64_t new_bytes, bool may_move, uint64_t* moved) {
+  for (;;) {
+    const Piece run = run_at(address, address + old_bytes);
+    if (run.former != nullptr && run.end == address + old_bytes) {
+      return run.former->remap_kernels(address, old_bytes, new_bytes, may_move, moved);
+    }
+    if (run.owner == nullptr || run.end != address + old_bytes) return EFAULT;
+    const int error = run.owner->remap(address, old_bytes, new_bytes, may_move, moved);
+    if (error != kHandedOver) return error;
+  }
 }
 
 }  // namespace
@@ -145,13 +198,14 @@ UDAX_EXPORT int udax_unmap(void* addr, size_t length) {
     if (!check_range(addr, length, &address, &bytes)) return EINVAL;
     bool any = false;
     for (uint64_t at = address; at < address + bytes;) {
-      uint64_t end = address + bytes;
-      Client* const client = Process::get().piece(at, &end);
-      if (client != nullptr) {
-        any = true;
-        if (const int error = client->unmap(at, end - at, false); error != 0) return error;
-      }
-      at = end;
+      const Piece piece = piece_at(at, address + bytes);
+      const uint64_t size = piece.end - at;
+      int error = 0;
+      if (piece.owner != nullptr) error = piece.owner->unmap(at, size, false);
+      if (piece.former != nullptr) error = piece.former->unmap_kernels(at, size);
+      if (error != 0) return error;
+      any = any || piece.owner != nullptr || piece.former != nullptr;
+      at = piece.end;
     }
     return any ? 0 : EINVAL;
   });
@@ -165,9 +219,7 @@ UDAX_EXPORT void* udax_remap(void* addr, size_t old_length, size_t new_length, i
     if ((flags & ~MREMAP_MAYMOVE) != 0 || new_length == 0) return EINVAL;
     if (!check_range(addr, old_length, &address, &old_bytes)) return EINVAL;
     if (new_length > kOffsetMax - kernel::kPage || address > UINT64_MAX - whole_pages(new_length)) return ENOMEM;
-    Client* const client = only_owner(address, old_bytes);
-    if (client == nullptr) return EFAULT;
-    return client->remap(address, old_bytes, whole_pages(new_length), (flags & MREMAP_MAYMOVE) != 0, &moved);
+    return udax::client::remap(address, old_bytes, whole_pages(new_length), (flags & MREMAP_MAYMOVE) != 0, &moved);
   });
   return result == 0 ? kernel::to_pointer(moved) : MAP_FAILED;
 }
@@ -178,9 +230,12 @@ UDAX_EXPORT int udax_sync(void* addr, size_t length, int flags) {
     errno = EINVAL;
     return -1;
   }
-  return on_range(addr, length, ENOMEM, [&](Client& client, uint64_t address, uint64_t bytes) {
-    return (flags & MS_SYNC) == 0 ? client.covered(address, bytes) : client.sync(address, bytes);
-  });
+  return on_range(
+      addr, length,
+      [&](Client& client, uint64_t address, uint64_t bytes) {
+        return (flags & MS_SYNC) == 0 ? client.covered(address, bytes) : client.sync(address, bytes);
+      },
+      [&](uint64_t address, uint64_t bytes) { return kernel::sync(address, bytes, flags); });
 }
 
 UDAX_EXPORT int udax_protect(void* addr, size_t length, int prot) {
@@ -188,15 +243,19 @@ UDAX_EXPORT int udax_protect(void* addr, size_t length, int prot) {
     errno = (prot & PROT_EXEC) != 0 ? EACCES : EINVAL;
     return -1;
   }
-  return on_range(addr, length, ENOMEM, [&](Client& client, uint64_t address, uint64_t bytes) {
-    return client.protect(address, bytes, prot);
-  });
+  return on_range(
+      addr, length,
+      [&](Client& client, uint64_t address, uint64_t bytes) { return client.protect(address, bytes, prot); },
+      [&](uint64_t address, uint64_t bytes) { return kernel::protect(address, bytes, prot); });
 }
 
 UDAX_EXPORT int udax_advise(void* addr, size_t length, int advice) {
-  return on_range(addr, length, ENOMEM, [&](Client& client, uint64_t address, uint64_t bytes) {
-    return client.advise(address, bytes, advice);
-  });
+  // What would lose anything has no effect here; nor has it there.
+  const bool is_ahead = advice == MADV_WILLNEED || advice == kPopulateRead;
+  return on_range(
+      addr, length,
+      [&](Client& client, uint64_t address, uint64_t bytes) { return client.advise(address, bytes, advice); },
+      [&](uint64_t address, uint64_t bytes) { return is_ahead ? kernel::advise(address, bytes, advice) : 0; });
 }
 
 UDAX_EXPORT int udax_query(const void* addr, size_t length, struct udax_mapping* mapping, size_t size) {
@@ -205,8 +264,14 @@ UDAX_EXPORT int udax_query(const void* addr, size_t length, struct udax_mapping*
     return -1;
   }
   std::memset(mapping, 0, size);
-  return on_range(addr, length, EINVAL, [&](Client& client, uint64_t address, uint64_t bytes) {
-    return client.query(address, bytes, mapping);
+  return guarded([&] {
+    uint64_t address = 0;
+    uint64_t bytes = 0;
+    if (length == 0 && kernel::to_address(addr) % kernel::kPage == 0) return 0;
+    if (!check_range(addr, length, &address, &bytes)) return EINVAL;
+    const Piece piece = piece_at(address, address + bytes);
+    Client* const client = piece.owner != nullptr ? piece.owner : piece.former;
+    return client == nullptr ? EINVAL : client->query(address, bytes, mapping);
   });
 }
 

@@ -30,7 +30,7 @@ Request Client::range_request(RequestType type, uint64_t address, uint64_t lengt
 }
 
 int Client::ask(RequestType type, uint64_t address, uint64_t length, Reply* reply) {
-  return control_.call(range_request(type, address, length), reply);
+  return call(range_request(type, address, length), reply);
 }
 
 void Client::update_bounds() {
@@ -91,6 +91,7 @@ int Client::file_for(int fd, const udax_ioc_direct* leave, std::shared_ptr<File>
   files_.reserve(files_.size() + 1);
   if (const int error = open_file(fd, leave, file.get()); error != 0) return error;
   file->vault = seal(fd);
+  shelf_.put(file->handle, file->vault.get());
   files_.push_back(file);
   *out = std::move(file);
   return 0;
@@ -106,6 +107,7 @@ void Client::close_unused_files() {
     request.handle = file->handle;
     Reply reply;
     static_cast<void>(control_.call(request, &reply));
+    shelf_.remove(file->handle);
     return true;
   });
 }
@@ -162,11 +164,12 @@ int Client::request_map(uint64_t begin, const View& view, bool populate) {
   request.prot = static_cast<uint32_t>(view.prot);
   request.flags = (view.sync ? direct::kMapSync : 0) | (populate ? direct::kMapPopulate : 0);
   Reply reply;
-  return control_.call(request, &reply);
+  return call(request, &reply);
 }
 
 int Client::map(const MapWish& wish, const udax_ioc_direct* leave, uint64_t* address) {
   const LockGuard lock(mutex_);
+  settle();
   if (is_dead()) return ECONNRESET;
   if (wish.fixed && !in_span(wish.address, wish.length)) return EOPNOTSUPP;
   View view;
@@ -189,6 +192,7 @@ int Client::map_view(const MapWish& wish, View* view, uint64_t* address) {
   if (const int error = find_place(wish, &begin); error != 0) return error;
   view->end = begin + wish.length;
   try {
+    kernels_.remove(begin, view->end);
     views_.insert(begin, *view);
   } catch (...) {
     kernel::unmap(begin, wish.length);
@@ -222,6 +226,7 @@ int Client::unmap_locked(uint64_t begin, uint64_t end, bool keep) {
     if (result != 0) break;
     if (!keep) kernel::unmap(first, last - first);
     views_.erase(first, last);
+    kernels_.remove(first, last);
     first = views_.next(last);
   }
   update_bounds();
@@ -231,26 +236,30 @@ int Client::unmap_locked(uint64_t begin, uint64_t end, bool keep) {
 
 int Client::unmap(uint64_t address, uint64_t length, bool keep) {
   const LockGuard lock(mutex_);
+  settle();
   return unmap_locked(address, address + length, keep);
 }
 
 int Client::covered(uint64_t address, uint64_t length) {
   const LockGuard lock(mutex_);
-  return views_.covers(address, address + length) ? 0 : ENOMEM;
+  settle();
+  return views_.covers(address, address + length) ? 0 : kHandedOver;
 }
 
 int Client::sync(uint64_t address, uint64_t length) {
   const LockGuard lock(mutex_);
-  if (!views_.covers(address, address + length)) return ENOMEM;
+  settle();
+  if (!views_.covers(address, address + length)) return kHandedOver;
   if (is_dead()) return ECONNRESET;
   Reply reply;
-  return ask(RequestType::kSync, address, length, &reply);
+  return unless_moved(ask(RequestType::kSync, address, length, &reply), address, address + length);
 }
 
 int Client::protect(uint64_t address, uint64_t length, int prot) {
   const LockGuard lock(mutex_);
+  settle();
   const uint64_t end = address + length;
-  if (!views_.covers(address, end)) return ENOMEM;
+  if (!views_.covers(address, end)) return kHandedOver;
   if (is_dead()) return ECONNRESET;
   views_.split_at(address);
   views_.split_at(end);
@@ -262,25 +271,27 @@ int Client::protect(uint64_t address, uint64_t length, int prot) {
   Request request = range_request(RequestType::kProtect, address, length);
   request.prot = static_cast<uint32_t>(prot);
   Reply reply;
-  const int error = control_.call(request, &reply);
+  const int error = call(request, &reply);
   if (error == 0) views_.set_prot(address, end, prot);
-  return error;
+  return unless_moved(error, address, end);
 }
 
 int Client::advise(uint64_t address, uint64_t length, int advice) {
   constexpr int kPopulateRead = 22;  // MADV_POPULATE_READ
   const LockGuard lock(mutex_);
-  if (!views_.covers(address, address + length)) return ENOMEM;
+  settle();
+  if (!views_.covers(address, address + length)) return kHandedOver;
   if (is_dead()) return ECONNRESET;
   if (advice != MADV_WILLNEED && advice != kPopulateRead) return 0;
   Request request = range_request(RequestType::kAdvise, address, length);
   request.flags = direct::kAdviseWillNeed;
   Reply reply;
-  return control_.call(request, &reply);
+  return unless_moved(call(request, &reply), address, address + length);
 }
 
 int Client::query(uint64_t address, uint64_t length, udax_mapping* mapping) {
   const LockGuard lock(mutex_);
+  settle();
   if (is_dead()) return ECONNRESET;
   if (!in_span(address, length)) return EINVAL;
   Reply reply;
@@ -298,11 +309,13 @@ int Client::query(uint64_t address, uint64_t length, udax_mapping* mapping) {
 bool Client::overlaps(uint64_t address, uint64_t end) {
   if (!may_overlap(address, end)) return false;
   const LockGuard lock(mutex_);
+  settle();
   return views_.overlaps(address, end);
 }
 
 bool Client::piece(uint64_t address, uint64_t* end) {
   const LockGuard lock(mutex_);
+  settle();
   uint64_t begin = 0;
   if (const View* const view = views_.find(address, &begin); view != nullptr) {
     *end = view->end;

@@ -14,6 +14,10 @@
 //   The watchdog sleeps on the life socket. At its end of file it maps an empty file over every view, wakes who waits in a fault, and
 //   reads the fault descriptor in the daemon's place until nothing waits any more: SIGBUS instead of a hang.
 //
+// DAX files that are no more
+//   The mapper replaces a mapping by the kernel's when the daemon says so (handover.h), and leaves a note. Whoever holds mutex_
+//   looks for notes first, and after each answer of the daemon's.
+//
 // Locks: mutex_ over everything; it is held while the daemon is asked, one request at a time. The mapper takes no lock; the
 // watchdog tries only, since the holder may be in a fault (of the program's own allocator, say) that it has to end.
 //
@@ -31,7 +35,9 @@
 
 #include "base/mutex.h"
 #include "client/control.h"
+#include "client/handover.h"
 #include "client/mapper.h"
+#include "client/ranges.h"
 #include "client/views.h"
 
 namespace udax::client {
@@ -47,6 +53,9 @@ struct MapWish {
   int fd = -1;
   uint64_t file_offset = 0;
 };
+
+/// Instead of an errno: something of the range has become the kernel's in the meantime; ask again who has what of it.
+inline constexpr int kHandedOver = -1;
 
 /// EBADF: not open, or O_PATH; EACCES: not for reading; ENOSYS: not a regular file.
 [[nodiscard]] int identify(int fd, FileId* id);
@@ -72,12 +81,19 @@ class Client {
   int unmap(uint64_t address, uint64_t length, bool keep) UDAX_EXCLUDES(mutex_);
   int remap(uint64_t address, uint64_t old_length, uint64_t new_length, bool may_move, uint64_t* moved)
       UDAX_EXCLUDES(mutex_);
-  /// ENOMEM: not mapped throughout.
+  // The next four: kHandedOver, if not all of the range is mapped here (any more).
   int covered(uint64_t address, uint64_t length) UDAX_EXCLUDES(mutex_);
   int sync(uint64_t address, uint64_t length) UDAX_EXCLUDES(mutex_);
   int protect(uint64_t address, uint64_t length, int prot) UDAX_EXCLUDES(mutex_);
   int advise(uint64_t address, uint64_t length, int advice) UDAX_EXCLUDES(mutex_);
   int query(uint64_t address, uint64_t length, udax_mapping* mapping) UDAX_EXCLUDES(mutex_);
+
+  // Of what has become the kernel's (client_kernel.cc):
+  /// True if `address` is of such a mapping; `*end`, at most what it was: where that ends.
+  [[nodiscard]] bool is_kernels(uint64_t address, uint64_t* end) UDAX_EXCLUDES(mutex_);
+  int unmap_kernels(uint64_t address, uint64_t length) UDAX_EXCLUDES(mutex_);
+  int remap_kernels(uint64_t address, uint64_t old_length, uint64_t new_length, bool may_move, uint64_t* moved)
+      UDAX_EXCLUDES(mutex_);
 
   /// Quick, and may err on the side of true.
   [[nodiscard]] bool may_overlap(uint64_t address, uint64_t end) const {
@@ -134,6 +150,12 @@ class Client {
   int move(uint64_t begin, uint64_t old_end, uint64_t new_length, uint64_t* moved) UDAX_REQUIRES(mutex_);
   int request_remap(uint64_t begin, uint64_t old_end, uint64_t to, uint64_t to_end) UDAX_REQUIRES(mutex_);
 
+  // client_kernel.cc
+  /// Takes note of what the mapper has handed over.
+  void settle() UDAX_REQUIRES(mutex_);
+  int call(const direct::Request& request, direct::Reply* reply) UDAX_REQUIRES(mutex_);
+  [[nodiscard]] int unless_moved(int error, uint64_t begin, uint64_t end) const UDAX_REQUIRES(mutex_);
+
   int ask(direct::RequestType type, uint64_t address, uint64_t length, direct::Reply* reply) UDAX_REQUIRES(mutex_);
   direct::Request range_request(direct::RequestType type, uint64_t address, uint64_t length) const;
   [[nodiscard]] bool in_span(uint64_t address, uint64_t length) const;
@@ -143,12 +165,17 @@ class Client {
   Control control_ UDAX_GUARDED_BY(mutex_);
   ViewTable views_ UDAX_GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<File>> files_ UDAX_GUARDED_BY(mutex_);
+  Ranges kernels_ UDAX_GUARDED_BY(mutex_);  // may tell of what the program has unmapped behind our back
 
   // Constant from set-up on (but for a forked child's second set-up, before it has threads).
   uint64_t pool_[2] = {};
   uint32_t granularity_ = 0;
   uint64_t mappings_max_ = 0;
   Memory memory_;
+  // The mapper's, beside those who hold mutex_.
+  Shelf shelf_;
+  HandedOver handed_over_;
+  ErrandStack errand_stack_{};
   Descriptor fault_;
   Descriptor tracking_;
   Descriptor pool_file_;

@@ -46,7 +46,8 @@ void Client::revive() {
   for (const std::shared_ptr<File>& file : files_) {
     file->is_open = false;
     const Descriptor fd = unseal(file->vault);
-    if (alive && fd) static_cast<void>(open_file(fd.get(), nullptr, file.get()));
+    if (!alive || !fd || open_file(fd.get(), nullptr, file.get()) != 0) continue;
+    shelf_.put(file->handle, file->vault.get());
   }
   if (!alive) {
     close_all();
@@ -73,6 +74,8 @@ void Client::after_fork_child() {
   for (Descriptor* const fd : {&stream_, &life_, &fault_, &tracking_, &pool_file_}) fd->reset();
   memory_ = {};
   memory_.empty = before.empty;
+  shelf_.clear();
+  settle();
   if (was_dead) {
     // Whatever the parent's watchdog has not come to yet.
     for (const auto& [begin, view] : views_.all()) static_cast<void>(map_empty(memory_, begin, view.end - begin));

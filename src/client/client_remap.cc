@@ -15,7 +15,7 @@ int Client::request_remap(uint64_t begin, uint64_t old_end, uint64_t to, uint64_
   request.new_offset = to - memory_.base;
   request.new_length = to_end - to;
   Reply reply;
-  return control_.call(request, &reply);
+  return call(request, &reply);
 }
 
 // Only what is new is asked for, so that other threads may go on using what is there. EEXIST: it cannot grow in its place.
@@ -30,12 +30,23 @@ int Client::grow(uint64_t begin, uint64_t old_end, uint64_t new_end) {
     return errno;
   }
   int error = adopt(old_end, new_end - old_end);
-  if (error == 0) error = request_map(old_end, tail, false);
+  try {
+    kernels_.remove(old_end, new_end);
+    views_.insert(old_end, tail);
+    if (error == 0) error = request_map(old_end, tail, false);
+  } catch (...) {
+    kernel::unmap(old_end, new_end - old_end);
+    throw;
+  }
   if (error != 0) {
+    views_.erase(old_end, new_end);
     kernel::unmap(old_end, new_end - old_end);
     // No longer DAX: what is mapped may move still.
     return error == EOPNOTSUPP ? EEXIST : error;
   }
+  // Meanwhile what was there before may have become the kernel's: then they are two.
+  if (!views_.is_one(begin, new_end)) return 0;
+  views_.erase(old_end, new_end);
   views_.set_end(begin, old_end, new_end);
   return 0;
 }
@@ -52,6 +63,7 @@ int Client::move(uint64_t begin, uint64_t old_end, uint64_t new_length, uint64_t
   view.end = to + new_length;
   int error = 0;
   try {
+    kernels_.remove(to, view.end);
     views_.insert(to, view);
     error = request_remap(begin, old_end, to, view.end);
   } catch (...) {
@@ -71,8 +83,9 @@ int Client::move(uint64_t begin, uint64_t old_end, uint64_t new_length, uint64_t
 
 int Client::remap(uint64_t address, uint64_t old_length, uint64_t new_length, bool may_move, uint64_t* moved) {
   const LockGuard lock(mutex_);
+  settle();
   const uint64_t old_end = address + old_length;
-  if (!views_.is_one(address, old_end)) return EFAULT;
+  if (!views_.is_one(address, old_end)) return unless_moved(EFAULT, address, old_end);
   if (is_dead()) return ECONNRESET;
   views_.split_at(address);
   views_.split_at(old_end);
@@ -85,7 +98,7 @@ int Client::remap(uint64_t address, uint64_t old_length, uint64_t new_length, bo
     if (error == EEXIST) error = may_move ? move(address, old_end, new_length, moved) : ENOMEM;
   }
   update_bounds();
-  return error;
+  return unless_moved(error, address, old_end);
 }
 
 }  // namespace udax::client

@@ -96,6 +96,10 @@ int Client::start(const udax_ioc_direct& leave) {
   mappings_max_ = welcome.value[direct::kWelcomeMappingsMax];
   memory_ = {};
   memory_.pool_size = welcome.value[direct::kWelcomePoolSize];
+  if (const int error = handed_over_.start(); error != 0) return error;
+  memory_.shelf = &shelf_;
+  memory_.handed_over = &handed_over_;
+  memory_.stack = &errand_stack_;
   if (const int error = make_fault_descriptors(given[2]); error != 0) return error;
   if (const int error = make_span(welcome.value[direct::kWelcomeReservationMax]); error != 0) return error;
   if (const int error = set_up(welcome); error != 0) return error;
@@ -177,6 +181,7 @@ int Client::start_threads() {
     } else {
       ::shutdown(stream_.get(), SHUT_RDWR);
       ::pthread_join(mapper_, nullptr);
+      memory_.staging = 0;
     }
   }
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
@@ -195,6 +200,8 @@ void* Client::mapper_main(void* self) {
   const auto* const client = static_cast<Client*>(self);
   ::pthread_setname_np(::pthread_self(), "udax-mapper");
   run_mapper(client->memory_, client->stream_.get(), client->dead_);
+  // Nobody else looks at it, and there is not room for many: daemons may come and go while this process runs.
+  kernel::unmap(client->memory_.staging, client->memory_.size);
   return nullptr;
 }
 

@@ -9,6 +9,7 @@
 #include "base/sync_point.h"
 #include "client/client.h"
 #include "client/kernel.h"
+#include "client/process.h"
 
 namespace udax::client {
 
@@ -30,6 +31,8 @@ void Client::serve_fault(bool buried, int timeout_ms) {
 // All views at once. False: the mutex was taken.
 bool Client::bury() {
   if (!mutex_.try_lock()) return false;
+  const Inside inside;
+  settle();
   for (const auto& [begin, view] : views_.all()) static_cast<void>(map_empty(memory_, begin, view.end - begin));
   mutex_.unlock();
   return true;

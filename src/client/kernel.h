@@ -49,6 +49,9 @@ inline int protect(uint64_t address, uint64_t length, int prot) {
 inline int advise(uint64_t address, uint64_t length, int advice) {
   return static_cast<int>(::syscall(SYS_madvise, address, length, advice));
 }
+inline int sync(uint64_t address, uint64_t length, int flags) {
+  return static_cast<int>(::syscall(SYS_msync, address, length, flags));
+}
 inline int close_fd(int fd) { return static_cast<int>(::syscall(SYS_close, fd)); }
 inline int open_file(const char* path, int flags) {
   return static_cast<int>(::syscall(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC, 0));

@@ -89,8 +89,29 @@ int do_zero(const Memory& memory, const Op& op) {
   return 0;
 }
 
-void acknowledge(int stream, uint64_t sequence) {
-  direct::Ack ack{sequence};
+// From here on the range is the kernel's, whatever it maps there: the others are told before anybody is woken.
+int do_kernel(const Memory& memory, const Op& op, int* refused) {
+  const uint64_t address = memory.base + op.offset;
+  if (memory.shelf == nullptr || memory.handed_over == nullptr || memory.stack == nullptr) return EPROTO;
+  KernelMapping mapping;
+  mapping.address = address;
+  mapping.length = op.length;
+  mapping.prot = static_cast<int>(op.prot);
+  mapping.file_offset = op.device;
+  mapping.vault = memory.shelf->find(op.handle);
+  const std::array<int, 2> spare{memory.pool, memory.empty};
+  *refused = map_by_mount(mapping, spare, *memory.stack);
+  if (*refused != 0) {
+    if (const int error = map_empty(memory, address, op.length); error != 0) return error;
+  }
+  if (!memory.handed_over->add({address, address + op.length})) return EPROTO;
+  return kernel::uffd_wake(memory.fault, address, op.length) == 0 ? 0 : errno;
+}
+
+void acknowledge(int stream, uint64_t sequence, int error = 0) {
+  direct::Ack ack;
+  ack.sequence = sequence;
+  ack.error = static_cast<uint32_t>(error);
   iovec part{&ack, sizeof ack};
   msghdr message{};
   message.msg_iov = &part;
@@ -106,10 +127,15 @@ int check_op(const Memory& memory, const Op& op, uint64_t sequence) {
   if (op.sequence != sequence) return EPROTO;
   if ((op.flags & ~(direct::kOpAck | (is_map ? direct::kOpPopulate : 0))) != 0) return EPROTO;
   if ((op.prot & ~(direct::kProtRead | direct::kProtWrite)) != 0) return EPROTO;
-  if (!is_map && op.device != 0) return EPROTO;
+  const bool is_kernel = op.type == static_cast<uint16_t>(OpType::kKernel);
+  if (!is_map && !is_kernel && op.device != 0) return EPROTO;
+  if ((!is_kernel && op.handle != 0) || op.reserved != 0) return EPROTO;
   switch (static_cast<OpType>(op.type)) {
     case OpType::kMap:
       if (!in_pages(op.device, op.length, memory.pool_size)) return EPROTO;
+      break;
+    case OpType::kKernel:
+      if (!in_pages(op.device, op.length, uint64_t{INT64_MAX} & ~(kernel::kPage - 1))) return EPROTO;
       break;
     case OpType::kHole:
     case OpType::kProt: break;
@@ -132,7 +158,8 @@ int map_empty(const Memory& memory, uint64_t address, uint64_t length) {
              : 0;
 }
 
-int apply_op(const Memory& memory, const Op& op) {
+int apply_op(const Memory& memory, const Op& op, int* refused) {
+  *refused = 0;
   const uint64_t address = memory.base + op.offset;
   switch (static_cast<OpType>(op.type)) {
     case OpType::kMap: return do_map(memory, op);
@@ -145,6 +172,7 @@ int apply_op(const Memory& memory, const Op& op) {
       return kernel::uffd_wake(memory.fault, address, op.length) == 0 ? 0 : errno;
     case OpType::kWake: return kernel::uffd_wake(memory.fault, address, op.length) == 0 ? 0 : errno;
     case OpType::kZero: return do_zero(memory, op);
+    case OpType::kKernel: return do_kernel(memory, op, refused);
     case OpType::kSync: return 0;
   }
   return EPROTO;
@@ -171,7 +199,11 @@ void run_mapper(const Memory& memory, int stream, const std::atomic<bool>& stopp
       if (check_op(memory, op, sequence + 1) != 0) give_up("the daemon sent a malformed op", op, EPROTO);
       if (UDAX_KNOB("client.acknowledge_first") && (op.flags & direct::kOpAck) != 0)
         acknowledge(stream, op.sequence);
-      if (const int error = apply_op(memory, op); error != 0) give_up("an op of the daemon failed", op, error);
+      int refused = 0;
+      if (const int error = apply_op(memory, op, &refused); error != 0) {
+        give_up("an op of the daemon failed", op, error);
+      }
+      if (refused != 0) acknowledge(stream, op.sequence, refused);
       sequence = op.sequence;
       owed = owed || (op.flags & direct::kOpAck) != 0;
     }

@@ -4,13 +4,15 @@
 // acknowledges (direct/protocol.h). So no late answer to a fault can meet a range that has been given to something else.
 //
 // Invariants: it allocates nothing, takes no lock, and never touches the reservation; a thread that waits in a fault may hold
-// any lock of the program, the allocator's too. Every op is checked before it is done. One that is malformed, or fails, ends
+// any lock of the program, the allocator's too. (KERNEL opens a file of the mount: it waits for the daemon, which waits
+// for this thread for a short time only, and never with what that needs.) Every op is checked before it is done. One that is malformed, or fails, ends
 // the process: its memory is no longer what the daemon thinks that it is.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 
+#include "client/handover.h"
 #include "direct/protocol.h"
 
 namespace udax::client {
@@ -25,12 +27,16 @@ struct Memory {
   int tracking = -1;       // -1: stores are not tracked
   int pool = -1;
   int empty = -1;  // a file of no bytes: touching a mapping of it is SIGBUS
+  // For KERNEL; without them it fails.
+  const Shelf* shelf = nullptr;
+  HandedOver* handed_over = nullptr;
+  ErrandStack* stack = nullptr;  // nobody else's
 };
 
 /// 0, or EPROTO: the op is not one that may come, of `sequence`.
 [[nodiscard]] int check_op(const Memory& memory, const direct::Op& op, uint64_t sequence);
-/// Does it. 0, or an errno. REQUIRES: checked.
-[[nodiscard]] int apply_op(const Memory& memory, const direct::Op& op);
+/// Does it. 0, or an errno. REQUIRES: checked. `*refused`: 0, or why a KERNEL has become SIGBUS, an errno.
+[[nodiscard]] int apply_op(const Memory& memory, const direct::Op& op, int* refused);
 
 /// Maps the empty file over the range: SIGBUS, EFAULT in system calls. An errno, or 0.
 [[nodiscard]] int map_empty(const Memory& memory, uint64_t address, uint64_t length);

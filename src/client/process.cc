@@ -77,6 +77,14 @@ Client* Process::piece(uint64_t address, uint64_t* end) {
   return nullptr;
 }
 
+Client* Process::former_owner(uint64_t address, uint64_t* end) {
+  for (uint32_t i = 0; i < count_.load(std::memory_order_acquire); ++i) {
+    Client* const client = clients_.at(i).load(std::memory_order_relaxed);
+    if (client->is_kernels(address, end)) return client;
+  }
+  return nullptr;
+}
+
 void Process::before_fork() UDAX_NO_THREAD_SAFETY_ANALYSIS {
   Process& self = get();
   self.mutex_.lock();

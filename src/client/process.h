@@ -43,6 +43,8 @@ class Process {
   [[nodiscard]] Client* owner(uint64_t address, uint64_t end);
   /// The client that `address` is mapped by, or null; `*end`: where that changes, at most the former `*end`.
   [[nodiscard]] Client* piece(uint64_t address, uint64_t* end);
+  /// The client whose mapping at `address` has become the kernel's, or null; `*end`, at most the former `*end`: where that ends.
+  [[nodiscard]] Client* former_owner(uint64_t address, uint64_t* end);
 
  private:
   constexpr Process() = default;

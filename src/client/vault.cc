@@ -42,16 +42,17 @@ Descriptor seal(int fd) {
   return keeper;
 }
 
-Descriptor unseal(const Descriptor& vault) {
-  if (!vault) return {};
+Descriptor unseal(const Descriptor& vault) { return Descriptor(take_copy(vault.get())); }
+
+int take_copy(int vault) {
+  if (vault < 0) return -1;
   Letter letter;
-  if (kernel::receive_message(vault.get(), &letter.message, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC) != 1)
-    return {};
+  if (kernel::receive_message(vault, &letter.message, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC) != 1) return -1;
   const cmsghdr* const header = CMSG_FIRSTHDR(&letter.message);
-  if (header == nullptr || header->cmsg_type != SCM_RIGHTS || header->cmsg_len != CMSG_LEN(sizeof(int))) return {};
+  if (header == nullptr || header->cmsg_type != SCM_RIGHTS || header->cmsg_len != CMSG_LEN(sizeof(int))) return -1;
   int fd = -1;
   std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
-  return Descriptor(fd);
+  return fd;
 }
 
 }  // namespace udax::client

@@ -12,5 +12,7 @@ namespace udax::client {
 [[nodiscard]] Descriptor seal(int fd);
 /// A new descriptor of what is in `vault`, which keeps it; or none.
 [[nodiscard]] Descriptor unseal(const Descriptor& vault);
+/// The same, as a number, for a thread with a descriptor table of its own; or -1.
+[[nodiscard]] int take_copy(int vault);
 
 }  // namespace udax::client

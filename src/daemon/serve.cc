@@ -96,9 +96,9 @@ class Offer final : public fuse::DirectOffer {
     const direct::CounterValues c = server_.counters();
     return fmt::format(
         R"("clients":{},"regions":{},"connects":{},"refused":{},"cut_offs":{},"faults":{},"maps":{},)"
-        R"("holes":{},"buses":{},"zero_pages":{},"revocations":{},"late":{})",
+        R"("holes":{},"buses":{},"zero_pages":{},"revocations":{},"late":{},"handovers":{})",
         c.clients, c.regions, c.connects, c.refused, c.cut_offs, c.faults, c.maps, c.holes, c.buses, c.zero_pages,
-        c.revocations, c.late);
+        c.revocations, c.late, c.handovers);
   }
 
  private:

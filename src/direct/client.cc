@@ -222,6 +222,8 @@ void Client::take_down() noexcept {
   ending_.store(true);
   kick();
   if (worker_.joinable()) worker_.join();
+  settle_handovers();
+  handovers_.clear();
   broken_.store(true);
   RegionTable::Handles files;
   {

@@ -4,7 +4,8 @@
 //
 // Threads
 //   control   reads requests, does them, replies; takes the client down at its end (client.cc, client_requests.cc)
-//   worker    reads the fault descriptor, and has faults resolved by the filesystem (client_faults.cc)
+//   worker    reads the fault descriptor, and has faults resolved by the filesystem (client_faults.cc); hands mappings over to the
+//             kernel when their files are DAX files no more (client_kernel.cc)
 //   scans     asks the kernel for stores, for others (scan_thread.h)
 //   others    of the filesystem, that take views back: begin_revoke() and finish_revoke() (client_revoke.cc)
 //
@@ -47,7 +48,8 @@ namespace udax::direct {
 class MappedFile {
  public:
   /// kNoMemory.
-  [[nodiscard]] static Result<std::shared_ptr<MappedFile>> take(fs::OpenFilePtr file, bool is_tracked);
+  [[nodiscard]] static Result<std::shared_ptr<MappedFile>> take(fs::OpenFilePtr file, bool is_tracked,
+                                                                uint32_t handle);
   ~MappedFile() {
     if (space_ != nullptr) space_->trackers.fetch_sub(1);
   }
@@ -56,10 +58,14 @@ class MappedFile {
   [[nodiscard]] fs::OpenFile& open() const { return *file_; }
   [[nodiscard]] inode::Inode& inode() const { return file_->inode(); }
   [[nodiscard]] Ino ino() const { return file_->ino(); }
+  /// The client's name for it.
+  [[nodiscard]] uint32_t handle() const { return handle_; }
+
 
  private:
-  explicit MappedFile(fs::OpenFilePtr file) : file_(std::move(file)) {}
+  MappedFile(fs::OpenFilePtr file, uint32_t handle) : file_(std::move(file)), handle_(handle) {}
   const fs::OpenFilePtr file_;
+  const uint32_t handle_;
   mapping::AddressSpace* space_ = nullptr;  // counts this; the open file keeps it
 };
 
@@ -160,6 +166,7 @@ class Client {
   [[nodiscard]] Status map(const Request& request, Reply& out);
   [[nodiscard]] Status add_region(Region region, bool populate, Reply& out);
   [[nodiscard]] Status unmap(Span span);
+  void take_out(Span span) UDAX_REQUIRES(mutex_);
   [[nodiscard]] Status remap(const Request& request, Reply& out);
   [[nodiscard]] Status protect(const Request& request);
   [[nodiscard]] Status sync(Span span);
@@ -186,6 +193,14 @@ class Client {
   void place_bus(const Fault& fault);
   void clear_buses(bool all);
   void trim_mappings();
+
+  // client_kernel.cc
+  [[nodiscard]] bool is_direct(const Region& region) const UDAX_REQUIRES(mutex_);
+  void hand_over(Region region, uint64_t at) UDAX_REQUIRES(mutex_);
+  void report_failures();
+  void settle_handovers();
+  /// What was handed over is the kernel's. False: the client does not answer.
+  [[nodiscard]] bool await_handovers();
 
   // client_revoke.cc
   [[nodiscard]] uint64_t send_acknowledged(Op op) UDAX_REQUIRES(mutex_);
@@ -262,7 +277,13 @@ class Client {
   };
   std::deque<Bus> buses_;           // the worker's alone
   std::vector<FaultEvent> parked_;  // of ranges that are held; the worker's alone
-  ScanThread scans_;                // the last: it ends first
+  struct Handover {
+    uint64_t sequence = 0;
+    FileRef file;
+  };
+  std::vector<Handover> handovers_;       // that may not be done yet; the worker's alone
+  std::atomic<uint64_t> handed_over_{0};  // the last one's number
+  ScanThread scans_;                      // the last: it ends first
 };
 
 }  // namespace udax::direct

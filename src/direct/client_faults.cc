@@ -10,6 +10,7 @@
 //   data, region writable                        MAP writable; the entry is DIRTY first, even for a load: the first store
 //                                                to a page that is mapped does not fault
 //   behind the end, no room, bad media           BUS for a moment: every touch after it faults anew
+//   the file is a DAX file no more               KERNEL (client_kernel.cc)
 //
 // A writable region's page that may not be stored to any more (the file has become immutable) is mapped read-only.
 #include <poll.h>
@@ -47,8 +48,11 @@ void Client::work() noexcept {
       if (!faults_->pump()) return break_off("its fault descriptor cannot be read");
     }
     clear_buses(false);
-    std::array<pollfd, 3> fds{
-        {{faults_->descriptor().fd(), POLLIN, 0}, {kick_.get(), POLLIN, 0}, {peer_.pidfd.get(), POLLIN, 0}}};
+    settle_handovers();
+    std::array<pollfd, 4> fds{{{faults_->descriptor().fd(), POLLIN, 0},
+                               {kick_.get(), POLLIN, 0},
+                               {peer_.pidfd.get(), POLLIN, 0},
+                               {handovers_.empty() ? -1 : stream_->fd(), POLLIN, 0}}};
     const int wait_ms = buses_.empty() ? -1 : static_cast<int>(kBusTime.count());
     if (::poll(fds.data(), fds.size(), wait_ms) < 0) continue;
     uint64_t ignored = 0;
@@ -99,6 +103,10 @@ std::optional<Client::Fault> Client::look_up(const FaultEvent& event) {
   }
   if (is_held(*region, at)) {
     park(event);
+    return std::nullopt;
+  }
+  if (!is_direct(*region)) {
+    hand_over(*region, at);
     return std::nullopt;
   }
   return fault_at(*region, at, is_write);
@@ -156,8 +164,8 @@ Status Client::place(const Fault& fault, const dax::View& view) try {
     if (fault.has_waiter) wake_in_order(fault.at);
     return {};
   }
-  if (is_held(*region, fault.at)) {
-    // Since it was looked up. Who waits faults again, and waits for the release then.
+  if (is_held(*region, fault.at) || !is_direct(*region)) {
+    // Since it was looked up. Who waits faults again, and waits for the release then, or is given the kernel's mapping.
     if (fault.has_waiter) wake_in_order(fault.at);
     return {};
   }
@@ -270,6 +278,7 @@ std::optional<Client::Fault> Client::look_ahead(uint64_t at, uint64_t end) {
       if (region == nullptr || region->prot == kProtNone || views_.mappings() >= shared_.mappings_max / 2) {
         return std::nullopt;
       }
+      if (!is_direct(*region)) return std::nullopt;
       region_end = region->end;
       const View* const view = views_.find(at);
       if (view != nullptr) {

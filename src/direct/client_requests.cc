@@ -50,7 +50,7 @@ bool Client::serve_request() {
     done = Error::kNoMemory;
   }
   if (!done) out.error = static_cast<uint32_t>(to_errno(done.error()));
-  if (!reply(request, out)) return false;
+  if (!await_handovers() || !reply(request, out)) return false;
   return !broken_.load() && request.type != static_cast<uint32_t>(RequestType::kDetach);
 }
 
@@ -99,8 +99,8 @@ Status Client::open_file(const Request& request, Reply& out) {
   if (opened->inode().snapshot().generation != leave.generation) return Error::kStale;
   if (!opened->dax()) return Error::kNotSupported;
   const bool may_store = is_writable(*opened);
-  UDAX_TRY(FileRef file, MappedFile::take(std::move(opened), is_tracking_ && may_store));
   const uint32_t handle = ++last_handle_;
+  UDAX_TRY(FileRef file, MappedFile::take(std::move(opened), is_tracking_ && may_store, handle));
   out.value[0] = handle;
   out.value[1] = (is_readable(file->open()) ? kOpenReadable : 0) | (may_store ? kOpenWritable : 0);
   handles_.emplace(handle, std::move(file));
@@ -168,20 +168,41 @@ Status Client::unmap(Span span) {
     const LockGuard guard(mutex_);
     if (!regions_.overlaps(span)) return {};
     regions_.cut(span);
-    (void)drop_views(span);
+    files.reserve(regions_.size());
+    take_out(span);
     regions_.remove(span, files);
     count_regions();
-    Op op;
-    op.type = static_cast<uint16_t>(OpType::kUnmap);
-    op.prot = kProtNone;
-    op.offset = span.start;
-    op.length = span.length();
-    sequence = send_acknowledged(op);
+    Op barrier;
+    barrier.type = static_cast<uint16_t>(OpType::kSync);
+    sequence = send_acknowledged(barrier);
   }
   // The files stay open until nothing of them is mapped.
   if (!await(sequence)) return Error::kIo;
   settle_dropped(sequence);
   return {};
+}
+
+// Region by region: what lies between them is the program's. REQUIRES: cut.
+void Client::take_out(Span span) {
+  Span run;
+  const auto take = [&]() UDAX_NO_THREAD_SAFETY_ANALYSIS {
+    if (run.empty()) return;
+    (void)drop_views(run);
+    Op op;
+    op.type = static_cast<uint16_t>(OpType::kUnmap);
+    op.prot = kProtNone;
+    op.offset = run.start;
+    op.length = run.length();
+    (void)send(op);
+  };
+  for (const auto& [start, region] : regions_.in(span)) {
+    if (run.end != start) {
+      take();
+      run.start = start;
+    }
+    run.end = region.end;
+  }
+  take();
 }
 
 void Client::count_regions() {

@@ -30,8 +30,8 @@ Span clipped(Span span, uint64_t start, uint64_t end) {
 
 }  // namespace
 
-Result<FileRef> MappedFile::take(fs::OpenFilePtr file, bool is_tracked) try {
-  FileRef out(new MappedFile(std::move(file)));
+Result<FileRef> MappedFile::take(fs::OpenFilePtr file, bool is_tracked, uint32_t handle) try {
+  FileRef out(new MappedFile(std::move(file), handle));
   if (!is_tracked) return out;
   UDAX_TRY(out->space_, out->inode().make_space());
   out->space_->trackers.fetch_add(1);

@@ -23,14 +23,15 @@ struct BasicCounters {
   T zero_pages{};   // put in
   T revocations{};  // times that clients were waited for
   T late{};         // of these, that one had not answered in time (late_views.h)
+  T handovers{};    // mappings of files that were DAX files no more: they became the kernel's
 };
 
 using CounterValues = BasicCounters<uint64_t>;
 
 struct Counters : BasicCounters<std::atomic<uint64_t>> {
   [[nodiscard]] CounterValues values() const {
-    return {clients, regions, connects, refused,    cut_offs,    faults,
-            maps,    holes,   buses,    zero_pages, revocations, late};
+    return {clients, regions, connects,   refused,     cut_offs, faults,   maps,
+            holes,   buses,   zero_pages, revocations, late,     handovers};
   }
 };
 

@@ -91,11 +91,45 @@ bool OpStream::read_acks(Clock::time_point deadline) {
     const ssize_t n = ::recv(socket_.get(), &ack, sizeof(ack), MSG_DONTWAIT | MSG_TRUNC);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return errno == EAGAIN || errno == EWOULDBLOCK;
-    // What was never sent cannot have been done.
-    if (n != sizeof(ack) || ack.sequence > last_.load(std::memory_order_relaxed)) return false;
-    const std::lock_guard guard(ack_mutex_);
-    acked_ = std::max(acked_, ack.sequence);
+    if (n != sizeof(ack) || !take_ack(ack)) return false;
   }
+}
+
+// False: it is none.
+bool OpStream::take_ack(const Ack& ack) {
+  // What was never sent cannot have been done.
+  if (ack.sequence > last_.load(std::memory_order_relaxed)) return false;
+  if (ack.error > kAckErrorMax || ack.reserved != 0) return false;
+  const std::lock_guard guard(ack_mutex_);
+  acked_ = std::max(acked_, ack.sequence);
+  if (ack.error != 0 && failure_count_ < failures_.size()) failures_[failure_count_++] = ack;
+  return true;
+}
+
+bool OpStream::has_acked(uint64_t sequence) {
+  const std::lock_guard guard(ack_mutex_);
+  return acked_ >= sequence;
+}
+
+bool OpStream::drain() {
+  {
+    const std::lock_guard guard(ack_mutex_);
+    if (ended_) return false;
+    if (has_leader_) return true;
+    has_leader_ = true;
+  }
+  const bool is_alive = read_acks(Clock::now());
+  const std::lock_guard guard(ack_mutex_);
+  has_leader_ = false;
+  if (!is_alive) ended_ = true;
+  ack_changed_.notify_all();
+  return is_alive;
+}
+
+std::optional<Ack> OpStream::take_failure() {
+  const std::lock_guard guard(ack_mutex_);
+  if (failure_count_ == 0) return std::nullopt;
+  return failures_[--failure_count_];
 }
 
 void OpStream::shut() {

@@ -14,6 +14,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <optional>
 
 #include "direct/fault_queue.h"
 #include "direct/packets.h"
@@ -37,12 +38,22 @@ class OpStream {
 
   /// Until the client has acknowledged `sequence`. False: it has not by the deadline, or never will.
   [[nodiscard]] bool await(uint64_t sequence, Clock::time_point deadline);
+  /// It has, as far as its acknowledgements have been read.
+  [[nodiscard]] bool has_acked(uint64_t sequence);
+  /// Reads what acknowledgements there are, without waiting. False: none will come any more.
+  bool drain();
+  /// An acknowledgement that tells of a failure, each once; the first few, if nobody asks in between.
+  [[nodiscard]] std::optional<Ack> take_failure();
+  /// To be polled for acknowledgements.
+  [[nodiscard]] int fd() const { return socket_.get(); }
+
   /// Nothing goes or comes any more; who waits is let go.
   void shut();
 
  private:
   [[nodiscard]] bool wait_for_room(Clock::time_point deadline);
   [[nodiscard]] bool read_acks(Clock::time_point deadline);
+  [[nodiscard]] bool take_ack(const Ack& ack);
 
   OwnedFd socket_;
   FaultQueue& faults_;
@@ -52,6 +63,8 @@ class OpStream {
   std::mutex ack_mutex_;
   std::condition_variable ack_changed_;
   uint64_t acked_ = 0;
+  std::array<Ack, 8> failures_{};
+  size_t failure_count_ = 0;
   bool has_leader_ = false;
   bool ended_ = false;
 };

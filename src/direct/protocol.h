@@ -69,9 +69,12 @@
 //           faults behind the end of the file, on lost media, without room; a HOLE follows when that is over
 //   WAKE    UFFDIO_WAKE of the range: nothing changed, fault again
 //   SYNC    nothing; a barrier
+//   KERNEL  the file is no DAX file any more: mmap of it (of `handle`, from byte `device` of it on) by the kernel, over the range, then
+//           wake. From then on the range is no business of the daemon's; it has forgotten the mapping when it sends this, and
+//           answers no request before this is done. If the mapping cannot be made, BUS, and an Ack with the reason
 //   ZERO    a page of zeroes at base + offset, write-protected (UFFDIO_COPY), then wake; if something is there, or the mappings are
 //           changing, wake alone: who waits faults again
-// An op that fails in the client is its own end: it must _exit (its mappings would no longer be what the daemon thinks).
+// An op, but for KERNEL, that fails in the client is its own end: it must _exit (its mappings would no longer be what the daemon thinks).
 //
 // Waiting. The daemon waits for an Ack for kLateDeadlineMs, for room in the stream for kAckDeadlineMs. A client that does not answer is
 // cut off: SIGKILL by pidfd, sockets shut. Its views count as gone when its memory is gone (its pagemap tells);
@@ -84,7 +87,7 @@
 
 namespace udax::direct {
 
-inline constexpr uint32_t kProtocolVersion = 2;
+inline constexpr uint32_t kProtocolVersion = 3;
 inline constexpr uint32_t kOpsMax = 64;                         // in one packet
 inline constexpr uint32_t kAckDeadlineMs = 5000;                // for room in the stream
 inline constexpr uint32_t kLateDeadlineMs = 20000;              // for an Ack
@@ -174,6 +177,7 @@ enum class OpType : uint16_t {
   kWake = 6,
   kSync = 7,
   kZero = 8,
+  kKernel = 9,
 };
 
 // Op::flags
@@ -188,17 +192,23 @@ struct Op {
   uint64_t sequence = 0;  // counts ops, from 1
   uint64_t offset = 0;    // bytes, in the reservation
   uint64_t length = 0;    // bytes
-  uint64_t device = 0;    // MAP: bytes, in the pool
+  uint64_t device = 0;    // bytes; MAP: in the pool; KERNEL: in the file
+  uint32_t handle = 0;    // KERNEL: of the file
+  uint32_t reserved = 0;
 };
-static_assert(sizeof(Op) == 40 && offsetof(Op, sequence) == 8 && offsetof(Op, device) == 32);
+static_assert(sizeof(Op) == 48 && offsetof(Op, sequence) == 8 && offsetof(Op, handle) == 40);
 
 /// Client to daemon, on the stream: everything up to `sequence` is done.
 struct Ack {
   uint64_t sequence = 0;
+  uint32_t error = 0;  // 0, or why the KERNEL of that number has become BUS: errno
+  uint32_t reserved = 0;
 };
-static_assert(sizeof(Ack) == 8);
+static_assert(sizeof(Ack) == 16 && offsetof(Ack, error) == 8);
+inline constexpr uint32_t kAckErrorMax = 4095;
 
 static_assert(std::has_unique_object_representations_v<Request> &&
-              std::has_unique_object_representations_v<Reply> && std::has_unique_object_representations_v<Op>);
+              std::has_unique_object_representations_v<Reply> && std::has_unique_object_representations_v<Op> &&
+              std::has_unique_object_representations_v<Ack>);
 
 }  // namespace udax::direct

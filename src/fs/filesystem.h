@@ -175,6 +175,8 @@ class Filesystem {
   [[nodiscard]] Status set_flags(Ino ino, uint32_t flags, uint32_t mask, std::optional<uint32_t> project_id,
                                  const Caller& caller);
   [[nodiscard]] Result<DaxState> dax_state(Ino ino);
+  /// DaxState::is_dax of a file that is at hand. It stays as it is while the invalidate_lock is held. Takes no lock but a leaf.
+  [[nodiscard]] bool is_dax(const inode::Inode& inode);
   [[nodiscard]] Result<std::vector<std::byte>> getxattr(Ino ino, std::string_view name);
   /// Names with their prefixes, each ended by NUL. trusted.* only for root.
   [[nodiscard]] Result<std::string> listxattr(Ino ino, const Caller& caller);

@@ -133,6 +133,11 @@ Status Filesystem::set_flags(Ino ino, uint32_t flags, uint32_t mask, std::option
   return {};
 }
 
+bool Filesystem::is_dax(const inode::Inode& inode) {
+  const Ops ops{*this};
+  return ops.effective_dax(inode.snapshot());
+}
+
 Result<DaxState> Filesystem::dax_state(Ino ino) {
   const Ops ops{*this};
   UDAX_TRY(const inode::InodeRef ref, ops.get(ino));

@@ -88,7 +88,7 @@ void follow(int stream) {
     must(static_cast<size_t>(n) % sizeof(direct::Op) == 0);
     for (size_t i = 0; i < static_cast<size_t>(n) / sizeof(direct::Op); ++i) {
       const direct::Op& op = ops[i];
-      must(op.sequence == ++last && op.type >= 1 && op.type <= 8);
+      must(op.sequence == ++last && op.type >= 1 && op.type <= 9);
       must(op.offset % kBlockSize == 0 && op.length % kBlockSize == 0);
       must(op.offset <= kSize && op.length <= kSize - op.offset);
       if (op.type == static_cast<uint16_t>(direct::OpType::kMap)) {

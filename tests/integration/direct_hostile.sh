@@ -65,7 +65,7 @@ def ask(s, packet, fds=()):
     return struct.unpack_from("<I", reply, 8)[0], got, struct.unpack_from("<6Q", reply, 16)
 
 def set_up(s):
-    error, fds, _ = ask(s, request(HELLO, version=2))
+    error, fds, _ = ask(s, request(HELLO, version=3))
     want(error, 0, "hello")
     uffd = ctypes.CDLL(None, use_errno=True).syscall(323, os.O_CLOEXEC | os.O_NONBLOCK)
     api = bytearray(struct.pack("<3Q", 0xAA, 0, 0))
@@ -92,7 +92,7 @@ if what == "other user":
     os.setuid(65534)
 s = connect(data)
 if what == "other user":
-    want(ask(s, request(HELLO, version=2))[0], errno.EPERM, what)
+    want(ask(s, request(HELLO, version=3))[0], errno.EPERM, what)
 elif what == "out of order":
     want(ask(s, request(OPEN, cookie=cookie))[0], errno.EPROTO, what)
     assert is_ended(s)
@@ -123,8 +123,8 @@ elif what == "deaf":
     s.send(request(MAP, handle=value[0], length=1 << 20, prot=1))
     while not select.select([s], [], [], 0)[0]:
         if select.select([stream], [], [], 0.1)[0]:
-            ops = stream.recv(64 * 40)
-            stream.send(ops[len(ops) - 40 + 8:len(ops) - 40 + 16])  # all is done, it says
+            ops = stream.recv(64 * 48)
+            stream.send(ops[len(ops) - 48 + 8:len(ops) - 48 + 16] + bytes(8))  # all is done, it says
     want(struct.unpack_from("<I", s.recv(64), 8)[0], 0, "map")
     print("mapped", flush=True)
     time.sleep(60)  # it is killed

@@ -2,6 +2,7 @@
 //
 // The C functions against a daemon of the test's own (fake_daemon.h). ioctl(2) is the test's, too: it gives leave for any file.
 #include <gtest/gtest.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -266,6 +267,195 @@ TEST_F(ClientTest, ChildThatGetsNoLeaveHasTheKernelsMapping) {
   const pid_t child = ::fork();
   if (child == 0) ::_exit(*at == 'K' && !::udax_private_overlaps(at, kPageSize) ? 0 : 1);
   int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(::udax_unmap(at, kPageSize), 0);
+}
+
+TEST_F(ClientTest, MappingBecomesTheKernels) {
+  char* at = map(4 * kPageSize);
+  ASSERT_NE(at, nullptr);
+  at[0] = 'd';
+  ASSERT_EQ(::pwrite(file_, "K", 1, 0), 1);  // the fake's kernel has a file of its own
+  daemon_->hand_over(0, kPoolSize);
+  EXPECT_EQ(at[0], 'K');
+  at[kPageSize] = 'k';
+  char byte = 0;
+  EXPECT_EQ(::pread(file_, &byte, 1, kPageSize), 1);
+  EXPECT_EQ(byte, 'k');
+  EXPECT_EQ(daemon_->bytes()[kPageSize], 0);
+  EXPECT_FALSE(::udax_private_overlaps(at, 4 * kPageSize));
+  EXPECT_EQ(daemon_->closes, 1);  // a removed file's space must come back
+  udax_mapping mapping{};
+  EXPECT_EQ(::udax_query(at, 4 * kPageSize, &mapping, sizeof mapping), 0);
+  EXPECT_EQ(::udax_sync(at, 4 * kPageSize, MS_SYNC), 0);
+  EXPECT_EQ(::udax_advise(at, 4 * kPageSize, MADV_WILLNEED), 0);
+  EXPECT_EQ(daemon_->syncs, 0);
+  EXPECT_EQ(::udax_protect(at, kPageSize, PROT_READ), 0);
+  EXPECT_EQ(signal_of(at, true), SIGSEGV);
+  EXPECT_EQ(::udax_protect(at, kPageSize, PROT_READ | PROT_WRITE), 0);
+  ASSERT_NE(at = static_cast<char*>(::udax_remap(at, 4 * kPageSize, 64 * kPageSize, MREMAP_MAYMOVE)), MAP_FAILED);
+  EXPECT_EQ(at[0], 'K');
+  ASSERT_EQ(::udax_remap(at, 64 * kPageSize, 2 * kPageSize, 0), at);
+  EXPECT_EQ(signal_of(at + 2 * kPageSize), SIGSEGV);
+  EXPECT_EQ(::udax_unmap(at, 2 * kPageSize), 0);
+  EXPECT_EQ(signal_of(at), SIGSEGV);
+  EXPECT_EQ(::udax_unmap(at, 2 * kPageSize), -1);
+  EXPECT_EQ(errno, EINVAL);
+  EXPECT_EQ(daemon_->unmaps, 0);
+}
+
+TEST_F(ClientTest, WhoWaitsInAFaultGoesOnInTheKernelsMapping) {
+  char* const at = map(kPageSize);
+  ASSERT_NE(at, nullptr);
+  ASSERT_EQ(::pwrite(file_, "K", 1, 0), 1);
+  daemon_->faults.silent_faults = true;
+  std::atomic<char> got{0};
+  std::thread waiter([&] { got = *static_cast<volatile char*>(at); });
+  while (daemon_->faults_seen < 1) std::this_thread::yield();
+  EXPECT_EQ(got, 0);
+  daemon_->hand_over(0, kPoolSize);
+  waiter.join();
+  EXPECT_EQ(got, 'K');
+  EXPECT_EQ(::udax_unmap(at, kPageSize), 0);
+}
+
+// Half of it, of which the daemon has made two; and one of which a part is unmapped already.
+TEST_F(ClientTest, APartBecomesTheKernels) {
+  char* const at = map(4 * kPageSize);
+  ASSERT_NE(at, nullptr);
+  ASSERT_EQ(map(2 * kPageSize, 16 * kPageSize, PROT_READ | PROT_WRITE, at + 2 * kPageSize, MAP_FIXED),
+            at + 2 * kPageSize);
+  daemon_->bytes()[16 * kPageSize] = 'd';
+  EXPECT_EQ(::udax_unmap(at + kPageSize, kPageSize), 0);
+  const int unmaps = daemon_->unmaps;
+  daemon_->hand_over(0, kPageSize);
+  EXPECT_EQ(::udax_sync(at, 4 * kPageSize, MS_SYNC), -1);
+  EXPECT_EQ(errno, ENOMEM);
+  ASSERT_EQ(map(kPageSize, kPageSize, PROT_READ, at + kPageSize, MAP_FIXED), nullptr)
+      << "what is unmapped is free";
+  EXPECT_EQ(at[2 * kPageSize], 'd');
+  EXPECT_EQ(signal_of(at + kPageSize), SIGSEGV);
+  EXPECT_TRUE(::udax_private_overlaps(at, 4 * kPageSize));
+  bool is_own = true;
+  EXPECT_EQ(::udax_private_piece(at, 4 * kPageSize, &is_own), 2 * kPageSize);
+  EXPECT_FALSE(is_own);
+  // What was the kernel's is direct again, in its place.
+  ASSERT_EQ(map(kPageSize, 16 * kPageSize, PROT_READ, at, MAP_FIXED), at);
+  EXPECT_EQ(at[0], 'd');
+  EXPECT_EQ(::udax_unmap(at, 4 * kPageSize), 0);
+  EXPECT_EQ(daemon_->unmaps, unmaps + 2);
+  EXPECT_EQ(signal_of(at), SIGSEGV);
+}
+
+TEST_F(ClientTest, BothHalvesAreAskedAndSynced) {
+  char* const at = map(4 * kPageSize);
+  ASSERT_NE(at, nullptr);
+  ASSERT_EQ(map(2 * kPageSize, 16 * kPageSize, PROT_READ | PROT_WRITE, at + 2 * kPageSize, MAP_FIXED),
+            at + 2 * kPageSize);
+  daemon_->hand_over(0, kPageSize);
+  EXPECT_EQ(::udax_sync(at, 4 * kPageSize, MS_SYNC), 0);
+  EXPECT_EQ(daemon_->syncs, 1);
+  EXPECT_EQ(::udax_protect(at, 4 * kPageSize, PROT_READ), 0);
+  EXPECT_EQ(signal_of(at, true), SIGSEGV);
+  EXPECT_EQ(signal_of(at + 3 * kPageSize, true), SIGSEGV);
+  EXPECT_EQ(::udax_remap(at, 4 * kPageSize, 8 * kPageSize, MREMAP_MAYMOVE), MAP_FAILED);
+  EXPECT_EQ(errno, EFAULT);
+  EXPECT_EQ(::udax_unmap(at, 4 * kPageSize), 0);
+  EXPECT_EQ(signal_of(at), SIGSEGV);
+  EXPECT_EQ(signal_of(at + 3 * kPageSize), SIGSEGV);
+}
+
+// The daemon has handed it over when the request comes, and the client did not know yet.
+TEST_F(ClientTest, ARequestThatComesTooLateIsTheKernels) {
+  for (const bool syncs : {true, false}) {
+    char* const at = map(2 * kPageSize);
+    ASSERT_NE(at, nullptr);
+    daemon_->faults.hands_over_first = true;
+    EXPECT_EQ(syncs ? ::udax_sync(at, 2 * kPageSize, MS_SYNC) : ::udax_protect(at, 2 * kPageSize, PROT_READ), 0);
+    daemon_->faults.hands_over_first = false;
+    EXPECT_FALSE(::udax_private_overlaps(at, 2 * kPageSize));
+    EXPECT_EQ(signal_of(at, true), syncs ? 0 : SIGSEGV);
+    EXPECT_EQ(::udax_unmap(at, 2 * kPageSize), 0);
+  }
+  EXPECT_EQ(daemon_->syncs, 0);
+}
+
+TEST_F(ClientTest, ChildInheritsWhatIsTheKernels) {
+  char* const at = map(2 * kPageSize);
+  ASSERT_NE(at, nullptr);
+  ASSERT_EQ(::pwrite(file_, "K", 1, 0), 1);
+  daemon_->hand_over(0, kPoolSize);  // and nobody asks before the fork
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const bool seen = at[0] == 'K' && !::udax_private_overlaps(at, kPageSize);
+    at[1] = 'c';
+    ::_exit(seen && ::udax_unmap(at, 2 * kPageSize) == 0 ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(at[1], 'c');
+  EXPECT_EQ(::udax_unmap(at, 2 * kPageSize), 0);
+}
+
+// To open the file anew takes a descriptor; closing it must not cost the program its locks, nor must the mapping keep them.
+TEST_F(ClientTest, LocksOfTheProgramStayItsOwn) {
+  char* const at = map(kPageSize);
+  ASSERT_NE(at, nullptr);
+  struct flock lock {};
+  lock.l_type = F_WRLCK;
+  ASSERT_EQ(::fcntl(file_, F_SETLK, &lock), 0);
+  ASSERT_EQ(::flock(file_, LOCK_EX), 0);
+  daemon_->hand_over(0, kPoolSize);
+  EXPECT_EQ(signal_of(at, true), 0);
+  EXPECT_FALSE(::udax_private_overlaps(at, kPageSize));
+  const pid_t child = ::fork();
+  if (child == 0) {
+    struct flock probe = lock;
+    ::_exit(::fcntl(file_, F_GETLK, &probe) == 0 && probe.l_type == F_WRLCK ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  const int other = ::open(("/proc/self/fd/" + std::to_string(file_)).c_str(), O_RDWR | O_CLOEXEC);
+  EXPECT_NE(::flock(other, LOCK_EX | LOCK_NB), 0);
+  ::close(file_);
+  EXPECT_EQ(::flock(other, LOCK_EX | LOCK_NB), 0) << "the mapping holds it";
+  file_ = other;
+  EXPECT_EQ(::udax_unmap(at, kPageSize), 0);
+}
+
+TEST_F(ClientTest, WhatTheKernelCannotMapIsSigbusAndTheDaemonIsTold) {
+  if (!udax::sync_point::kCompiledIn) GTEST_SKIP() << "built without sync points";
+  char* const at = map(kPageSize);
+  ASSERT_NE(at, nullptr);
+  {
+    const udax::sync_point::ScopedKnob knob("client.fail_kernel_map");
+    daemon_->hand_over(0, kPoolSize);
+  }
+  EXPECT_EQ(daemon_->ack_error, static_cast<uint32_t>(EBADF));
+  EXPECT_EQ(signal_of(at), SIGBUS);
+  EXPECT_EQ(::udax_unmap(at, kPageSize), 0);
+  EXPECT_EQ(signal_of(at), SIGSEGV);
+}
+
+TEST_F(ClientTest, WithoutAThreadOfItsOwnTheMappingIsMadeToo) {
+  if (!udax::sync_point::kCompiledIn) GTEST_SKIP() << "built without sync points";
+  char* const at = map(kPageSize);
+  ASSERT_NE(at, nullptr);
+  struct flock lock {};
+  lock.l_type = F_WRLCK;
+  ASSERT_EQ(::fcntl(file_, F_SETLK, &lock), 0);
+  const udax::sync_point::ScopedKnob knob("client.no_errands");
+  daemon_->hand_over(0, kPoolSize);
+  EXPECT_EQ(signal_of(at, true), 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    struct flock probe = lock;
+    ::_exit(::fcntl(file_, F_GETLK, &probe) == 0 && probe.l_type == F_WRLCK ? 0 : 1);
+  }
+  int status = -1;
   ASSERT_EQ(::waitpid(child, &status, 0), child);
   EXPECT_EQ(status, 0);
   EXPECT_EQ(::udax_unmap(at, kPageSize), 0);

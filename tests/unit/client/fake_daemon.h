@@ -40,6 +40,7 @@ using direct::RequestType;
 
 inline constexpr uint64_t kPageSize = 4096;
 inline constexpr uint64_t kPoolSize = 64ULL << 20;
+inline constexpr uint32_t kHandle = 3;  // of every file
 
 /// What it does wrong, or says no to.
 struct Faults {
@@ -49,6 +50,8 @@ struct Faults {
   uint32_t reply_id_off = 0;       // added to each reply's id
   bool forget_descriptor = false;  // SETUP's reply says that it has one, and has none
   bool silent_faults = false;      // page faults are read, and never answered
+  bool hands_over_first =
+      false;  // all is handed over when the next SYNC or PROTECT comes, before that is looked at
 };
 
 class FakeDaemon {
@@ -103,6 +106,11 @@ class FakeDaemon {
       }
     }
   }
+  /// The views that begin in the range become the kernel's, as if the file were no DAX file any more.
+  void hand_over(uint64_t file_offset, uint64_t length) {
+    const std::lock_guard lock(mutex_);
+    for (auto& c : connections_) hand_over(*c, file_offset, length);
+  }
   void leave(udax_ioc_direct* out) const {
     *out = {};
     out->version = direct::kProtocolVersion;
@@ -127,6 +135,7 @@ class FakeDaemon {
   Faults faults;  // set while nobody asks
   uint32_t uid = ::getuid();
   std::atomic<int> opens{0}, closes{0}, maps{0}, unmaps{0}, syncs{0}, faults_seen{0};
+  std::atomic<uint32_t> ack_error{0};  // the last that came
 
  private:
   struct View {
@@ -158,7 +167,7 @@ class FakeDaemon {
   }
 
   // Sends an op and waits for its acknowledgement. REQUIRES: mutex_. Faults are read meanwhile by their own thread.
-  static void tell(Connection& c, OpType type, uint64_t offset, uint64_t length, uint32_t prot, uint64_t device,
+  void tell(Connection& c, OpType type, uint64_t offset, uint64_t length, uint32_t prot, uint64_t device,
                    bool wait = true) {
     Op op;
     op.type = static_cast<uint16_t>(type);
@@ -168,10 +177,29 @@ class FakeDaemon {
     op.offset = offset;
     op.length = length;
     op.device = device;
+    if (type == OpType::kKernel) op.handle = kHandle;
     if (::send(c.stream, &op, sizeof op, MSG_NOSIGNAL) != sizeof op) return;
     direct::Ack ack;
     while (wait && ::recv(c.stream, &ack, sizeof ack, 0) == sizeof ack && ack.sequence < op.sequence) {
     }
+    if (ack.error != 0) ack_error = ack.error;
+  }
+  void hand_over(Connection& c, uint64_t file_offset, uint64_t length) {
+    for (auto it = c.views.begin(); it != c.views.end();) {
+      const auto [offset, view] = *it;
+      ++it;
+      if (view.file_offset < file_offset || view.file_offset >= file_offset + length) continue;
+      cut(c, offset, view.length);
+      it = c.views.upper_bound(offset);
+      tell(c, OpType::kKernel, offset, view.length, view.prot, view.file_offset);
+    }
+  }
+  static bool covers(const Connection& c, uint64_t offset, uint64_t length) {
+    uint64_t at = offset;
+    for (const auto& [begin, view] : c.views) {
+      if (begin <= at && at < begin + view.length) at = begin + view.length;
+    }
+    return at >= offset + length;
   }
 
   static int receive(int fd, Request* request, int* given) {
@@ -266,7 +294,7 @@ class FakeDaemon {
       case RequestType::kOpen:
         ++opens;
         reply->error = static_cast<uint32_t>(r.cookie[0] == 7 ? faults.open_error : EACCES);
-        reply->value[0] = 3;
+        reply->value[0] = kHandle;
         return;
       case RequestType::kClose: ++closes; return;
       case RequestType::kMap:
@@ -290,10 +318,12 @@ class FakeDaemon {
         return;
       }
       case RequestType::kProtect:
+        if (!is_covered(c, r, reply)) return;
         cut(c, r.offset, r.length, &r.prot);
         tell(c, OpType::kHole, r.offset, r.length, r.prot, 0);
         return;
       case RequestType::kSync:
+        if (!is_covered(c, r, reply)) return;
         ++syncs;
         tell(c, OpType::kSync, 0, 0, 0, 0);
         return;
@@ -302,6 +332,11 @@ class FakeDaemon {
     }
   }
 
+  bool is_covered(Connection& c, const Request& r, Reply* reply) {
+    if (faults.hands_over_first) hand_over(c, 0, kPoolSize);
+    if (!covers(c, r.offset, r.length)) reply->error = ENOMEM;
+    return reply->error == 0;
+  }
   // Takes the range out of the views, or gives it another protection.
   static void cut(Connection& c, uint64_t offset, uint64_t length, const uint32_t* prot = nullptr) {
     std::map<uint64_t, View> kept;

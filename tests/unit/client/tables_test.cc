@@ -8,7 +8,9 @@
 #include <sys/wait.h>
 
 #include "client/descriptor.h"
+#include "client/handover.h"
 #include "client/mapper.h"
+#include "client/ranges.h"
 #include "client/vault.h"
 #include "client/views.h"
 
@@ -59,6 +61,72 @@ TEST(Views, NeighboursOfDifferentOffsetsAreTwo) {
   EXPECT_TRUE(table.is_one(0x11000, 0x12000));
 }
 
+TEST(Ranges, JoinAndAreCut) {
+  Ranges ranges;
+  ranges.add(10, 20);
+  ranges.add(20, 30);
+  ranges.add(40, 50);
+  uint64_t end = 100;
+  ASSERT_TRUE(ranges.find(10, &end));
+  EXPECT_EQ(end, 30U);
+  ranges.remove(15, 45);
+  end = 100;
+  ASSERT_TRUE(ranges.find(12, &end));
+  EXPECT_EQ(end, 15U);
+  EXPECT_FALSE(ranges.find(15, &end));
+  EXPECT_FALSE(ranges.find(44, &end));
+  end = 48;
+  ASSERT_TRUE(ranges.find(45, &end));
+  EXPECT_EQ(end, 48U);
+  ranges.remove(0, 100);
+  EXPECT_FALSE(ranges.find(12, &end));
+  EXPECT_FALSE(ranges.find(45, &end));
+}
+
+TEST(Ranges, WhatIsInTheMiddleIsTakenOut) {
+  Ranges ranges;
+  ranges.add(0, 100);
+  ranges.remove(40, 60);
+  uint64_t end = 1000;
+  ASSERT_TRUE(ranges.find(0, &end));
+  EXPECT_EQ(end, 40U);
+  end = 1000;
+  ASSERT_TRUE(ranges.find(60, &end));
+  EXPECT_EQ(end, 100U);
+}
+
+TEST(HandedOver, IsTakenInOrderAndHasAnEnd) {
+  HandedOver log;
+  EXPECT_FALSE(log.add({0, 1})) << "before it has room";
+  ASSERT_EQ(log.start(), 0);
+  HandedOver::Range range;
+  EXPECT_FALSE(log.peek(&range));
+  uint64_t added = 0;
+  while (log.add({added, added + 1})) ++added;
+  EXPECT_GE(added, 2 * 16384U);
+  for (uint64_t i = 0; i < added; ++i, log.pop()) {
+    ASSERT_TRUE(log.peek(&range));
+    ASSERT_EQ(range.begin, i);
+  }
+  EXPECT_FALSE(log.peek(&range));
+  EXPECT_TRUE(log.add({5, 6}));
+}
+
+TEST(Shelf, FindsByHandle) {
+  Shelf shelf;
+  EXPECT_EQ(shelf.find(0), -1);
+  shelf.put(0, 0);
+  shelf.put(7, 501);
+  shelf.put(8, -1);
+  EXPECT_EQ(shelf.find(0), 0);
+  EXPECT_EQ(shelf.find(7), 501);
+  EXPECT_EQ(shelf.find(8), -1);
+  shelf.remove(7);
+  EXPECT_EQ(shelf.find(7), -1);
+  shelf.clear();
+  EXPECT_EQ(shelf.find(0), -1);
+}
+
 direct::Op op_of(direct::OpType type, uint64_t offset, uint64_t length) {
   direct::Op op;
   op.type = static_cast<uint16_t>(type);
@@ -83,7 +151,7 @@ TEST(Mapper, TakesNoMalformedOp) {
     return check_op(memory, bad, 1) == EPROTO;
   };
   EXPECT_TRUE(refused([](direct::Op& op) { op.type = 0; }));
-  EXPECT_TRUE(refused([](direct::Op& op) { op.type = 9; }));
+  EXPECT_TRUE(refused([](direct::Op& op) { op.type = 10; }));
   EXPECT_TRUE(refused([](direct::Op& op) { op.flags = 4; }));
   EXPECT_TRUE(refused([](direct::Op& op) { op.prot = 4; }));  // PROT_EXEC
   EXPECT_TRUE(refused([](direct::Op& op) { op.offset = 1; }));
@@ -104,6 +172,15 @@ TEST(Mapper, TakesNoMalformedOp) {
   bad = op_of(direct::OpType::kZero, 0, kPageSize);
   bad.prot = direct::kProtRead;
   EXPECT_EQ(check_op(memory, bad, 1), EPROTO);
+  bad = op_of(direct::OpType::kKernel, 0, kPageSize);
+  bad.handle = 7;
+  bad.prot = direct::kProtRead;
+  bad.device = uint64_t{1} << 60;  // of the file
+  EXPECT_EQ(check_op(memory, bad, 1), 0);
+  bad.device = INT64_MAX - kPageSize + 1;
+  EXPECT_EQ(check_op(memory, bad, 1), EPROTO);
+  EXPECT_TRUE(refused([](direct::Op& op) { op.handle = 7; }));
+  EXPECT_TRUE(refused([](direct::Op& op) { op.reserved = 1; }));
   EXPECT_EQ(check_op(memory, op_of(direct::OpType::kSync, 0, 0), 1), 0);
   EXPECT_EQ(check_op(memory, op_of(direct::OpType::kSync, 0, kPageSize), 1), EPROTO);
 }

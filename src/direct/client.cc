@@ -145,7 +145,7 @@ Status Client::hello(const Request& request) {
 
 Status Client::set_up(const Request& request, std::vector<OwnedFd> descriptors) {
   const bool has_tracking = (request.flags & kSetupNoTracking) == 0;
-  if ((request.flags & ~kSetupNoTracking) != 0 || descriptors.size() != (has_tracking ? 3U : 2U)) {
+  if ((request.flags & ~(kSetupNoTracking | kSetupBoard)) != 0 || descriptors.size() != (has_tracking ? 3U : 2U)) {
     return Error::kInvalid;
   }
   const auto fits = [&](uint64_t start) {
@@ -166,10 +166,11 @@ Status Client::set_up(const Request& request, std::vector<OwnedFd> descriptors) 
   is_tracking_ = has_tracking && shared_.can_track;
   faults_ = std::make_unique<FaultQueue>(std::move(faults), kick_.get());
   stream_ = std::make_unique<OpStream>(std::move(stream_for_setup_), *faults_);
+  UDAX_CHECK(make_board(request));
   UDAX_CHECK(start_worker());
   is_set_up_.store(true, std::memory_order_release);
-  const std::array<int, 1> pool{shared_.fs.medium().fd()};
-  return reply(request, Reply{}, pool);
+  const std::array<int, 2> given{shared_.fs.medium().fd(), board_ != nullptr ? board_->fd() : -1};
+  return reply(request, Reply{}, std::span(given).first(board_ != nullptr ? 2 : 1));
 }
 
 Status Client::start_worker() try {
@@ -212,6 +213,7 @@ void Client::stop() {
 
 void Client::take_down() noexcept {
   if (is_set_up_.load() && !is_gone()) {
+    retire_board();
     // It lives. What it has is taken back; if it does not let go, it is killed.
     if (const Status done = unmap({0, size_}); !done) break_off("kept its mappings at its end");
     if (broken_.load() && !wait_gone(kEndPatience)) {

@@ -32,6 +32,7 @@
 #include <vector>
 
 #include "base/mutex.h"
+#include "direct/board.h"
 #include "direct/cookies.h"
 #include "direct/counters.h"
 #include "direct/hold_list.h"
@@ -61,12 +62,17 @@ class MappedFile {
   /// The client's name for it.
   [[nodiscard]] uint32_t handle() const { return handle_; }
 
+  /// Puts it on a board as well. kNoMemory, kTooManyFiles.
+  [[nodiscard]] Status show_on(std::shared_ptr<Board> board, const BoardPolicy& policy);
+  /// Null: on none.
+  [[nodiscard]] BoardEntry* shown() const { return shown_.get(); }
 
  private:
   MappedFile(fs::OpenFilePtr file, uint32_t handle) : file_(std::move(file)), handle_(handle) {}
   const fs::OpenFilePtr file_;
   const uint32_t handle_;
   mapping::AddressSpace* space_ = nullptr;  // counts this; the open file keeps it
+  std::unique_ptr<BoardEntry> shown_;       // watches the inode: goes before the open file
 };
 
 using FileRef = std::shared_ptr<MappedFile>;
@@ -132,6 +138,8 @@ class Client {
   /// Views that were dropped by ops up to `acknowledged` are out of the client's reach: notes what was stored through them. REQUIRES:
   /// no lock of an inode but rwsem, invalidate_lock.
   void settle_dropped(uint64_t acknowledged);
+  /// It is late with views of `ino`: what it reads and writes by itself it does by the kernel from now on.
+  void close_board(Ino ino);
   /// Faults that were held back are looked at again.
   void kick();
 
@@ -194,6 +202,11 @@ class Client {
   void clear_buses(bool all);
   void trim_mappings();
 
+  // client_board.cc
+  [[nodiscard]] Status make_board(const Request& request);
+  [[nodiscard]] Status show(MappedFile& file, const Request& request, Reply& out) const;
+  void retire_board() noexcept;
+
   // client_kernel.cc
   [[nodiscard]] bool is_direct(const Region& region) const UDAX_REQUIRES(mutex_);
   void hand_over(Region region, uint64_t at) UDAX_REQUIRES(mutex_);
@@ -245,6 +258,7 @@ class Client {
   uint64_t size_ = 0;
   OwnedFd pagemap_;
   bool is_tracking_ = false;
+  std::shared_ptr<Board> board_;  // null: it did not ask for one
   std::unique_ptr<FaultQueue> faults_;
   std::unique_ptr<OpStream> stream_;
   std::atomic<bool> is_set_up_{false};

@@ -105,7 +105,7 @@ std::optional<Client::Fault> Client::look_up(const FaultEvent& event) {
     park(event);
     return std::nullopt;
   }
-  if (!is_direct(*region)) {
+  if (!is_direct(*region) && region->handle->shown() == nullptr) {
     hand_over(*region, at);
     return std::nullopt;
   }
@@ -123,6 +123,9 @@ void Client::serve_fault(const FaultEvent& event) {
   trim_mappings();
   std::optional<Fault> fault = look_up(event);
   if (!fault) return;
+  // Of what it reads and writes by itself nothing becomes the kernel's: it goes there on its own.
+  const bool is_lost = fault->file->shown() != nullptr && !shared_.fs.is_dax(fault->file->inode());
+  if (is_lost) return place_bus(*fault);
   const auto result = resolve(*fault);
   if (result && *result != dax::FaultResult::kBeyondEnd) return;
   place_bus(*fault);
@@ -232,7 +235,12 @@ Status Client::place_zero(const Fault& fault) {
 }
 
 void Client::place_bus(const Fault& fault) try {
-  buses_.push_back({fault.at, OpStream::Clock::now()});
+  // Whoever gets memory of its own there looks at the slot again, and asks the kernel what is wrong.
+  if (BoardEntry* const shown = fault.file->shown(); shown != nullptr) {
+    shown->close();
+  } else {
+    buses_.push_back({fault.at, OpStream::Clock::now()});
+  }
   const LockGuard guard(mutex_);
   const Region* const region = regions_.find(fault.at);
   if (region == nullptr || region->id != fault.region_id) return wake_in_order(fault.at);

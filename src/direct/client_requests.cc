@@ -103,6 +103,7 @@ Status Client::open_file(const Request& request, Reply& out) {
   UDAX_TRY(FileRef file, MappedFile::take(std::move(opened), is_tracking_ && may_store, handle));
   out.value[0] = handle;
   out.value[1] = (is_readable(file->open()) ? kOpenReadable : 0) | (may_store ? kOpenWritable : 0);
+  UDAX_CHECK(show(*file, request, out));
   handles_.emplace(handle, std::move(file));
   return {};
 }

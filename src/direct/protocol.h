@@ -35,9 +35,10 @@
 //             first of all                   /dev/userfaultfd                       that the daemon could not end;
 //                                                                                   EPROTONOSUPPORT; EUSERS: too many clients
 //   SETUP     base, size, staging, flags /   ready; the pool, opened as the daemon  EINVAL: not aligned, too large, overlapping,
-//             fault, pagemap[, tracking]     has it                                 wrong descriptors
-//   OPEN      cookie                         handle in value[0]; kOpen... flags in  EACCES: unknown, used, expired or another
-//                                            value[1]                               user's cookie; EMFILE; EOPNOTSUPP: not DAX
+//             fault, pagemap[, tracking]     has it[, the board]                    wrong descriptors
+//   OPEN      cookie, flags                  handle in value[0]; kOpen... flags in  EACCES: unknown, used, expired or another
+//                                            value[1]; slot in value[2]             user's cookie; EMFILE; EOPNOTSUPP: not DAX;
+//                                                                                   EINVAL: no board was asked for
 //   CLOSE     handle                         (mappings of it stay)                  EBADF
 //   MAP       handle, offset, length,        value[0]: bytes mapped at once         EBADF; EACCES: prot against the open mode;
 //             file_offset, prot, flags                                              EEXIST: overlaps a mapping; EOPNOTSUPP: the
@@ -66,7 +67,8 @@
 //   PROT    mprotect(base + offset, length, prot): a range becomes a mapping, or changes
 //   UNMAP   HOLE with PROT_NONE
 //   BUS     mmap of an empty memfd, PROT_READ | PROT_WRITE, over the range, then wake: SIGBUS, EFAULT in system calls. Comes for
-//           faults behind the end of the file, on lost media, without room; a HOLE follows when that is over
+//           faults behind the end of the file, on lost media, without room; a HOLE follows when that is over. Of a file on the board
+//           the client maps memory of its own instead: its slot has been closed before. No HOLE follows
 //   WAKE    UFFDIO_WAKE of the range: nothing changed, fault again
 //   SYNC    nothing; a barrier
 //   KERNEL  the file is no DAX file any more: mmap of it (of `handle`, from byte `device` of it on) by the kernel, over the range, then
@@ -117,11 +119,14 @@ inline constexpr uint32_t kProtWrite = 2;
 
 // Request::flags of SETUP
 inline constexpr uint32_t kSetupNoTracking =
-    1;  // no third descriptor: what was mapped writable counts as stored to
+    1;                                      // no third descriptor: what was mapped writable counts as stored to
+inline constexpr uint32_t kSetupBoard = 2;  // the reply carries the board as well
 // of MAP and REMAP
 inline constexpr uint32_t kMapSync =
     1;  // MAP_SYNC: every fault returns with its metadata durable (it always does)
 inline constexpr uint32_t kMapPopulate = 2;  // make what can be mapped present
+// of OPEN
+inline constexpr uint32_t kOpenOnBoard = 1;  // with a slot on the board, in value[2]
 // of ADVISE
 inline constexpr uint32_t kAdviseWillNeed = 1;
 
@@ -206,6 +211,27 @@ struct Ack {
 };
 static_assert(sizeof(Ack) == 16 && offsetof(Ack, error) == 8);
 inline constexpr uint32_t kAckErrorMax = 4095;
+
+/// What the daemon shows of a file on the board (memory that it alone can write). `sequence` is odd while something changes that a
+/// client must not look past; it is raised when what a client has found may not have been the file's.
+struct BoardSlot {
+  uint64_t sequence = 0;
+  uint64_t size = 0;      // bytes
+  uint64_t blocks = 0;    // that the file owns
+  uint64_t rights = 0;    // kBoard...
+  uint64_t atime_ns = 0;  // since 1970; ~0: no time of any clock's
+  uint64_t mtime_ns = 0;
+  uint64_t ctime_ns = 0;
+  uint64_t reserved = 0;
+};
+static_assert(sizeof(BoardSlot) == 64 && offsetof(BoardSlot, rights) == 24 && offsetof(BoardSlot, ctime_ns) == 48);
+inline constexpr uint32_t kBoardSlots = 1024;
+
+inline constexpr uint64_t kBoardRead = 1;   // may be read by the client itself
+inline constexpr uint64_t kBoardWrite = 2;  // written, up to its size
+inline constexpr uint64_t kBoardNoAtime = 4;
+inline constexpr uint64_t kBoardStrictAtime = 8;  // neither: the rules of relatime, mount(8)
+inline constexpr uint64_t kBoardClosed = 16;      // for good; unmap, close, open anew
 
 static_assert(std::has_unique_object_representations_v<Request> &&
               std::has_unique_object_representations_v<Reply> && std::has_unique_object_representations_v<Op> &&

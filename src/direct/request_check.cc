@@ -25,7 +25,7 @@ struct Form {
 };
 
 constexpr std::array<Form, 10> kForms{{
-    {RequestType::kOpen, kCookieField, 0},
+    {RequestType::kOpen, kCookieField, kOpenOnBoard},
     {RequestType::kClose, kHandle, 0},
     {RequestType::kMap, kHandle | kRange | kFileOffset | kProt, kMapSync | kMapPopulate},
     {RequestType::kUnmap, kRange, 0},

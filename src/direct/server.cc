@@ -303,6 +303,7 @@ void Server::revoke(Ino ino, mapping::ByteRange range, Client::Revoke which) {
       continue;
     }
     count(counters_.late);
+    told[i]->close_board(ino);
     told[i]->note_late();
     try {
       late_->add({told[i], sequences[i], now, ino, range});

@@ -57,6 +57,12 @@ fi
 if [[ $(id -u) -eq 0 ]]; then
   work=$(mktemp -d "${TMPDIR:-/tmp}/udax-$script.XXXXXX")
   mount -t tmpfs -o mode=0755 udax-test "$work"
+  if [[ -n ${UDAX_BIN:-} ]]; then
+    # The programs may lie where only root gets to (/root); scripts run them as other users, too.
+    mkdir "$work/programs"
+    mount --bind "$UDAX_BIN" "$work/programs"
+    UDAX_BIN=$work/programs
+  fi
 else
   scratch=/dev/shm
   [[ -w $scratch ]] || scratch=${TMPDIR:-/tmp}

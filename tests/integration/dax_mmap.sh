@@ -18,9 +18,7 @@ as_nobody() {  # the same, as an ordinary user
   local user
   user=$(id -u nobody) || return 0
   local run=(setpriv --reuid "$user" --regid "$user" --clear-groups --inh-caps=-all)
-  if ! "${run[@]}" test -x "$UDAX_BIN/dax_tests"; then
-    say "not as an ordinary user: $UDAX_BIN is not open to users"
-  elif ! UDAX_TEST_DIR=$mnt/users "${run[@]}" "$UDAX_BIN/dax_tests" --gtest_brief=1 >"$work/tests.log" 2>&1; then
+  if ! UDAX_TEST_DIR=$mnt/users "${run[@]}" "$UDAX_BIN/dax_tests" --gtest_brief=1 >"$work/tests.log" 2>&1; then
     cat "$work/tests.log"
     fail "as an ordinary user"
   else

@@ -49,8 +49,8 @@ int udax_attach(int fd, unsigned flags);
  * returns only when the metadata that it changed is. It holds of every mapping made here; asked for where the pool's
  * granularity is a page, it is EOPNOTSUPP, as the kernel's MAP_SYNC is. MAP_SHARED ignores MAP_SYNC, as the kernel does.
  * The mapping outlives fd. A touch behind the end of the file, or where there is no room or the media is lost: SIGBUS, EFAULT in
- * system calls. A file that ceases to be DAX: the mapping stays, and stays coherent with everybody
- * else's; new ones are refused.
+ * system calls. A file that ceases to be DAX: the mapping becomes the kernel's, of the file on the mount, in its place, and stays
+ * so; udax_unmap and the others work on it as munmap(2) and so on do. New ones are refused, use mmap(2).
  * Errors: the common ones; EBADF; EACCES: fd is not open for that; EOVERFLOW: behind the largest offset. */
 void* udax_map(void* addr, size_t length, int prot, int flags, int fd, off_t offset);
 
@@ -75,7 +75,7 @@ int udax_advise(void* addr, size_t length, int advice);
 struct udax_mapping {
   uint64_t direct_bytes;   /* present in the kernel's tables or about to be, as the pool's memory */
   uint64_t zero_bytes;     /* holes that were read */
-  uint64_t unmapped_bytes; /* of no mapping of this library */
+  uint64_t unmapped_bytes; /* of no mapping of this library, or of one that has become the kernel's */
   uint64_t mappings;       /* of the kernel's, in use for this process in all */
   uint64_t mappings_max;   /* more than this the daemon will not make; it takes others back */
   uint32_t granularity;    /* UDAX_GRANULARITY_... (udax/ioctl.h) */

@@ -58,10 +58,11 @@ if [[ $(id -u) -eq 0 ]]; then
   work=$(mktemp -d "${TMPDIR:-/tmp}/udax-$script.XXXXXX")
   mount -t tmpfs -o mode=0755 udax-test "$work"
   if [[ -n ${UDAX_BIN:-} ]]; then
-    # The programs may lie where only root gets to (/root); scripts run them as other users, too.
-    mkdir "$work/programs"
-    mount --bind "$UDAX_BIN" "$work/programs"
-    UDAX_BIN=$work/programs
+    # The programs may lie where only root gets to (/root); scripts run them as other users, too. With the folder above them: it has
+    # the libraries, and CMakeCache.txt says what was built.
+    mkdir "$work/build"
+    mount --bind "$UDAX_BIN/.." "$work/build"
+    UDAX_BIN=$work/build/$(basename "$UDAX_BIN")
   fi
 else
   scratch=/dev/shm

@@ -26,6 +26,7 @@ while True:
     time.sleep(0.001)
 END_OF_PROGRAM
 touch_by() {  # touch_by FILE HOW: in the background; sets toucher
+  : >"$work/said"  # not what the one before has said
   "$UDAX_BIN/udaxctl" run -- python3 "$work/toucher.py" "$mnt/$1" "$2" >"$work/said" 2>"$work/errors" &
   toucher=$!
   wait_for "the stores are synced" grep -q synced "$work/said"

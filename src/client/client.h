@@ -57,6 +57,14 @@ struct MapWish {
 /// Instead of an errno: something of the range has become the kernel's in the meantime; ask again who has what of it.
 inline constexpr int kHandedOver = -1;
 
+/// A file that is read and written for the program: a view of it from its first byte on, and what the daemon says of it.
+struct IoView {
+  uint64_t address = 0;
+  uint64_t length = 0;  // bytes
+  bool is_writable = false;
+  const direct::BoardSlot* slot = nullptr;
+};
+
 /// EBADF: not open, or O_PATH; EACCES: not for reading; ENOSYS: not a regular file.
 [[nodiscard]] int identify(int fd, FileId* id);
 
@@ -64,6 +72,8 @@ class Client {
  public:
   /// Connects and sets up.
   [[nodiscard]] static int open(const udax_ioc_direct& leave, std::unique_ptr<Client>* out);
+  /// The same, for take_on() alone.
+  [[nodiscard]] static int open_for_io(const udax_ioc_direct& leave, std::unique_ptr<Client>* out);
   ~Client();
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
@@ -95,6 +105,14 @@ class Client {
   int remap_kernels(uint64_t address, uint64_t old_length, uint64_t new_length, bool may_move, uint64_t* moved)
       UDAX_EXCLUDES(mutex_);
 
+  // Of a client for I/O (client_board.cc):
+  /// `leave`: for the file, open for writing if `writable`. `length`: of the view, which may go beyond the file's end.
+  int take_on(const udax_ioc_direct& leave, bool writable, uint64_t length, IoView* out) UDAX_EXCLUDES(mutex_);
+  /// REQUIRES: nobody reads or writes there any more.
+  void let_go(const IoView& view) UDAX_EXCLUDES(mutex_);
+  /// In a forked child, instead of the others below. REQUIRES: before_fork() before.
+  void abandon_in_child() UDAX_NO_THREAD_SAFETY_ANALYSIS;
+
   /// Quick, and may err on the side of true.
   [[nodiscard]] bool may_overlap(uint64_t address, uint64_t end) const {
     return address < high_.load(std::memory_order_acquire) && end > low_.load(std::memory_order_acquire);
@@ -122,6 +140,10 @@ class Client {
   static Descriptor make_empty_file();
   static void* mapper_main(void* self);
   static void* watchdog_main(void* self);
+
+  // client_board.cc
+  int take_board(const Descriptor& board) UDAX_REQUIRES(mutex_);
+  void forget_board() UDAX_REQUIRES(mutex_);
 
   // client_watch.cc
   void watch();
@@ -171,6 +193,8 @@ class Client {
   uint64_t pool_[2] = {};
   uint32_t granularity_ = 0;
   uint64_t mappings_max_ = 0;
+  bool is_for_io_ = false;
+  const direct::BoardSlot* board_ = nullptr;  // of a client for I/O
   Memory memory_;
   // The mapper's, beside those who hold mutex_.
   Shelf shelf_;

@@ -96,6 +96,7 @@ int Client::start(const udax_ioc_direct& leave) {
   mappings_max_ = welcome.value[direct::kWelcomeMappingsMax];
   memory_ = {};
   memory_.pool_size = welcome.value[direct::kWelcomePoolSize];
+  memory_.is_for_io = is_for_io_;
   if (const int error = handed_over_.start(); error != 0) return error;
   memory_.shelf = &shelf_;
   memory_.handed_over = &handed_over_;
@@ -149,10 +150,10 @@ int Client::set_up(const Reply& welcome) {
   request.offset = memory_.base;
   request.length = memory_.size;
   request.file_offset = memory_.staging;
-  request.flags = tracking_ ? 0 : direct::kSetupNoTracking;
+  request.flags = (tracking_ ? 0 : direct::kSetupNoTracking) | (is_for_io_ ? direct::kSetupBoard : 0);
   const std::array<int, 3> passed{fault_.get(), pagemap.get(), tracking_.get()};
   Reply reply;
-  std::array<Descriptor, 1> given;
+  std::array<Descriptor, 2> given;
   if (const int error = control_.call(request, &reply, std::span(passed).first(tracking_ ? 3 : 2), given);
       error != 0) {
     return error;
@@ -160,7 +161,7 @@ int Client::set_up(const Reply& welcome) {
   if (!given[0] || memory_.pool_size != welcome.value[direct::kWelcomePoolSize]) return ECONNRESET;
   pool_file_ = std::move(given[0]);
   memory_.pool = pool_file_.get();
-  return 0;
+  return is_for_io_ ? take_board(given[1]) : 0;
 }
 
 int Client::start_threads() {

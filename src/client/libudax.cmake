@@ -26,7 +26,7 @@ set_target_properties(libudax_preload PROPERTIES
   OUTPUT_NAME udax_preload CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
   LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib BUILD_RPATH "$ORIGIN" INSTALL_RPATH "$ORIGIN")
 # _FORTIFY_SOURCE and builtins must not turn these functions into others.
-target_compile_options(libudax_preload PRIVATE -fno-builtin)
+target_compile_options(libudax_preload PRIVATE -fno-builtin -U_FORTIFY_SOURCE)
 target_link_libraries(libudax_preload PRIVATE libudax ${CMAKE_DL_LIBS})
 
 set(UDAX_PC ${CMAKE_CURRENT_BINARY_DIR}/udax.pc)

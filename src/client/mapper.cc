@@ -152,6 +152,10 @@ int check_op(const Memory& memory, const Op& op, uint64_t sequence) {
 }
 
 int map_empty(const Memory& memory, uint64_t address, uint64_t length) {
+  if (memory.is_for_io) {
+    constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+    return kernel::map(address, length, PROT_READ | PROT_WRITE, kFlags, -1, 0) == MAP_FAILED ? errno : 0;
+  }
   return kernel::map(address, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, memory.empty, 0) ==
                  MAP_FAILED
              ? errno

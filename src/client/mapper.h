@@ -26,7 +26,8 @@ struct Memory {
   int fault = -1;          // descriptors
   int tracking = -1;       // -1: stores are not tracked
   int pool = -1;
-  int empty = -1;  // a file of no bytes: touching a mapping of it is SIGBUS
+  int empty = -1;          // a file of no bytes: touching a mapping of it is SIGBUS
+  bool is_for_io = false;  // a touch must be no signal: memory instead (client_board.cc)
   // For KERNEL; without them it fails.
   const Shelf* shelf = nullptr;
   HandedOver* handed_over = nullptr;
@@ -38,7 +39,7 @@ struct Memory {
 /// Does it. 0, or an errno. REQUIRES: checked. `*refused`: 0, or why a KERNEL has become SIGBUS, an errno.
 [[nodiscard]] int apply_op(const Memory& memory, const direct::Op& op, int* refused);
 
-/// Maps the empty file over the range: SIGBUS, EFAULT in system calls. An errno, or 0.
+/// Maps the empty file over the range: SIGBUS, EFAULT in system calls; or memory, where it is for I/O. An errno, or 0.
 [[nodiscard]] int map_empty(const Memory& memory, uint64_t address, uint64_t length);
 
 /// The mapper's loop: until the stream ends or `stopped` is set. Ends the process where it must.

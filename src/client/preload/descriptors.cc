@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <climits>
+#include <cstdio>
 
 #include "client/preload/shim.h"
 #include "client/private.h"
@@ -16,6 +17,7 @@ namespace udax::preload {
 namespace {
 
 constinit Next<int (*)(int)> g_close("close");
+constinit Next<int (*)(FILE*)> g_fclose("fclose");
 constinit Next<int (*)(int, int)> g_dup2("dup2");
 constinit Next<int (*)(int, int, int)> g_dup3("dup3");
 constinit Next<int (*)(unsigned, unsigned, int)> g_close_range("close_range");
@@ -42,18 +44,26 @@ int close_around(unsigned first, unsigned last, int flags) {
 using namespace udax::preload;  // NOLINT(google-build-using-namespace): of the definitions below only
 
 UDAX_SHIM(int, close, (int fd)) {
+  udax_private_io_forget(fd);
   if (!is_own(fd)) return g_close.get()(fd);
   errno = EBADF;
   return -1;
 }
 
+UDAX_SHIM(int, fclose, (FILE * stream)) {
+  if (stream != nullptr) udax_private_io_forget(::fileno(stream));
+  return g_fclose.get()(stream);
+}
+
 UDAX_SHIM(int, dup2, (int from, int to) noexcept) {
+  if (from != to) udax_private_io_forget(to);
   if (!is_own(to)) return g_dup2.get()(from, to);
   errno = EBUSY;
   return -1;
 }
 
 UDAX_SHIM(int, dup3, (int from, int to, int flags) noexcept) {
+  udax_private_io_forget(to);
   if (!is_own(to)) return g_dup3.get()(from, to, flags);
   errno = EBUSY;
   return -1;
@@ -62,12 +72,14 @@ UDAX_SHIM(int, dup3, (int from, int to, int flags) noexcept) {
 UDAX_SHIM(int, close_range, (unsigned first, unsigned last, int flags) noexcept) {
   // They are close-on-exec already.
   if ((flags & kRangeCloexec) != 0 || first > last) return g_close_range.get()(first, last, flags);
+  udax_private_io_forget_range(first, last);
   return close_around(first, last, flags);
 }
 
 UDAX_SHIM(void, closefrom, (int first) noexcept) {
   // It cannot fail, and without close_range(2) (Linux 5.9) it has to go the long way.
   const int lowest = std::max(first, 0);
+  udax_private_io_forget_range(static_cast<unsigned>(lowest), UINT_MAX);
   if (close_around(static_cast<unsigned>(lowest), UINT_MAX, 0) == 0) return;
   const auto end = static_cast<int>(std::min<long>(::sysconf(_SC_OPEN_MAX), INT_MAX));
   for (int fd = lowest; fd < end; ++fd) {

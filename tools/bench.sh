@@ -14,6 +14,7 @@ Usage: bench.sh [options]
   --clients=LIST     how many at once (default 1,2,4)
   --rounds=N, --time-ms=N
   --no-workloads     operations only
+  --direct           only what direct mappings take, beside tmpfs: under two minutes
   --bin=DIR          programs that are built already
   --out=DIR          where results go (default build/bench/results)
   --no-deps          install nothing
@@ -21,16 +22,18 @@ END
 }
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-rounds=7 time_ms=200 clients=1,2,4 operations='' workloads=true bin='' out='' deps=true
+rounds=7 time_ms=200 clients=1,2,4 operations='' workloads=true bin='' out='' deps=true direct=false size_mib=1024
 while [[ $# -gt 0 ]]; do
   case $1 in
-    --short) rounds=2 time_ms=60 clients=1,2 ;;
+    --short) rounds=2 time_ms=60 clients=1,2 size_mib=256 ;;
     --operations=*) operations=${1#*=} ;;
     --clients=*) clients=${1#*=} ;;
     --rounds=*) rounds=${1#*=} ;;
     --time-ms=*) time_ms=${1#*=} ;;
     --no-workloads) workloads=false ;;
+    --direct) direct=true ;;
     --bin=*) bin=${1#*=} ;;
+    --size-mib=*) size_mib=${1#*=} ;;  # of the file that is mapped directly
     --out=*) out=${1#*=} ;;
     --no-deps) deps=false ;;
     --help | -h) usage; exit 0 ;;
@@ -47,13 +50,16 @@ if [[ -z ${UDAX_BENCH_PRIVATE:-} ]]; then
   if [[ -z $bin ]]; then
     bin=$top/build/bench/bin
     cmake --preset bench >/dev/null
-    cmake --build --preset bench --target udaxfs mkfs.udaxfs bench_mounted bench_null_fuse
+    targets=(udaxfs mkfs.udaxfs bench_mounted bench_null_fuse)
+    ! $direct || targets=(udaxfs mkfs.udaxfs udaxctl libudax_preload bench_direct_bench)
+    cmake --build --preset bench --target "${targets[@]}"
   fi
   out=${out:-$top/build/bench/results}
   mkdir -p "$out"
   arguments=(--rounds="$rounds" --time-ms="$time_ms" --clients="$clients" --bin="$bin" --out="$out" --no-deps)
   [[ -z $operations ]] || arguments+=(--operations="$operations")
   $workloads || arguments+=(--no-workloads)
+  ! $direct || arguments+=(--direct --size-mib="$size_mib")
   # Mounts, daemons and pools go with the namespaces, however this ends.
   UDAX_BENCH_PRIVATE=1 exec unshare --mount --propagation private --pid --fork --kill-child --mount-proc \
     "$BASH" "$0" "${arguments[@]}"
@@ -90,15 +96,33 @@ add() { subjects+=("$1"); }
 folder() { printf '%s/mnt/%s' "$scratch" "$1"; }
 left_out() { echo "left out: $1 ($2)"; }
 
-mount_udaxfs() {  # mount_udaxfs NAME OPTIONS
+mount_udaxfs() {  # mount_udaxfs NAME OPTIONS [SIZE]
   local dir
   dir=$(folder "$1")
   mkdir -p "$dir"
-  "$bin/mkfs.udaxfs" -q -s 1G "$scratch/pool-$1"
+  "$bin/mkfs.udaxfs" -q -s "${3:-1G}" "$scratch/pool-$1"
   # As on persistent memory: flushes and drains are executed.
   PMEM2_FORCE_GRANULARITY=CACHE_LINE "$bin/udaxfs" "$scratch/pool-$1" "$dir" -o "loglevel=warning,$2"
   wait_mounted "$dir" && add "$1"
 }
+
+machine() {  # machine WHAT-WAS-DONE
+  echo "kernel $(uname -r), $(nproc) CPUs, $(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo)"
+  echo "load before: $load_before; $1; pools in tmpfs, granularity cache line"
+}
+load_before=$(cut -d' ' -f1-3 /proc/loadavg)
+
+if $direct; then
+  mkdir -p "$(folder tmpfs)"
+  mount -t tmpfs tmpfs "$(folder tmpfs)"
+  mount_udaxfs udaxfs-direct dax=always,direct=owner "$((size_mib * 2 + 256))M"
+  "$bin/udaxctl" run -- "$bin/bench_direct_bench" --rounds "$rounds" --size-mib "$size_mib" --csv "$out/direct.csv" \
+    "tmpfs=$(folder tmpfs)" "udaxfs-direct=$(folder udaxfs-direct)"
+  maps=$("$bin/udaxctl" stat --json "$(folder udaxfs-direct)" | python3 -c 'import json,sys; print(json.load(sys.stdin)["direct"]["maps"])')
+  [[ $maps -gt 0 ]] || { echo "bench.sh: nothing was mapped directly" >&2; exit 1; }
+  machine "$rounds rounds, a file of $size_mib MiB, $maps ranges mapped" | tee "$out/direct-machine.txt"
+  exit 0
+fi
 
 if [[ -w $switch ]] && echo Y >"$switch" 2>/dev/null; then
   mount_udaxfs udaxfs-ring dax=always,transport=uring
@@ -222,8 +246,5 @@ if $workloads; then
   done
 fi
 
-{
-  echo "kernel $(uname -r), $(nproc) CPUs, $(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo)"
-  echo "load before: $(cut -d' ' -f1-3 /proc/loadavg); $rounds rounds of $time_ms ms; pools in tmpfs, granularity cache line"
-} >"$out/machine.txt"
+machine "$rounds rounds of $time_ms ms" >"$out/machine.txt"
 python3 "$top/tools/bench_report.py" "$out"

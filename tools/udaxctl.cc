@@ -111,6 +111,8 @@ int run(int argc, char** argv) {
   CLI::App* const starter =
       app.add_subcommand("run", "Runs a program with mappings of DAX files that are the pool's memory");
   starter->add_option("--library", program.library, "The shim to preload instead of the installed one");
+  starter->add_flag("--reads-and-writes", program.reads_and_writes,
+                    "Reads and writes of DAX files are copies from and to the pool, too");
   starter->footer("PROGRAM and its arguments follow, after -- if they could be mistaken.");
   CLI::App* const structures = app.add_subcommand("dump", "Structures of a pool in words");
   add_dump(*structures, &dump);

@@ -86,6 +86,7 @@ int run_dump(const DumpOptions& options);
 
 struct RunOptions {
   std::string library;               // the shim; empty: the one that belongs to this udaxctl
+  bool reads_and_writes = false;     // as well as mappings
   std::vector<std::string> command;  // the program and its arguments
 };
 /// Takes the program and its arguments off the end of `udaxctl run [options] [--] PROGRAM...`; how many arguments are left.

@@ -67,6 +67,8 @@ int run_run(const RunOptions& options) {
   const char* const before = std::getenv("LD_PRELOAD");
   const std::string preload = before != nullptr && *before != '\0' ? shim + ":" + before : shim;
   if (::setenv("LD_PRELOAD", preload.c_str(), 1) != 0) return fail(std::strerror(errno));
+  if (options.reads_and_writes && ::setenv("UDAX_READS_AND_WRITES", "on", 1) != 0)
+    return fail(std::strerror(errno));
   std::vector<char*> arguments;
   for (std::string& argument : command) arguments.push_back(argument.data());
   arguments.push_back(nullptr);

@@ -215,7 +215,8 @@ ssize_t IoTable::read(int fd, std::span<const iovec> to) {
   if (wanted == 0 || !may(look, direct::kBoardRead)) return leave();
   if ((use.word & Use::kMayMarkNoAtime) == 0 && atime_is_due(slot, look)) return leave();
   int64_t position = use.entry->position.load(std::memory_order_relaxed);
-  if (position < 0) position = seek(fd, 0);
+  // What it was last may be wrong by now; near the end it has to be right.
+  if (position < 0 || static_cast<uint64_t>(position) + wanted > look.size) position = seek(fd, 0);
   if (position < 0 || static_cast<uint64_t>(position) >= look.size) return leave();
   // No more than there is, so that nothing need be given back where nobody shares the description.
   const uint64_t size = std::min(wanted, look.size - static_cast<uint64_t>(position));

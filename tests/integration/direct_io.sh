@@ -1,0 +1,162 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# Reads and writes under the shim are as they are through the kernel (tests/direct/direct_io.cc), and do not go there; each step
+# that makes it so is taken away by a knob, and it must show.
+set -euo pipefail
+# shellcheck source=tests/integration/direct_common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/direct_common.sh"
+need python3
+program=$UDAX_BIN/direct_io
+[[ -x $program ]] || skip "$program is not built"
+seed=$(new_seed)
+seconds=${UDAX_SECONDS:-3}
+say "seed $seed (UDAX_SEED=$seed repeats it)"
+has_knobs=
+! grep -q UDAX_SYNC_POINTS:BOOL=ON "$UDAX_BIN/../CMakeCache.txt" || has_knobs=yes
+
+by_itself() {  # by_itself COMMAND...: under the shim, whatever is read and written is taken on at once
+  UDAX_READS_AND_WRITES=on:0 timeout -s KILL 100 "$UDAX_BIN/udaxctl" run -- "$@"
+}
+requests() {  # requests OP: that the kernel has made
+  "$UDAX_BIN/udaxctl" stat --json "$mnt" | python3 -c "
+import json, sys
+print(json.load(sys.stdin)['ops'].get('$1', {}).get('count', 0))"
+}
+must_fail() {  # must_fail KNOB COMMAND...: what the knob takes away is missed, in one of a few runs
+  [[ -n $has_knobs ]] || return 0
+  local _
+  for _ in {1..8}; do
+    if ! UDAX_KNOBS=$1 by_itself "${@:2}" >"$work/control.log" 2>&1; then
+      say "without it ($1): $(tail -n 1 "$work/control.log")"
+      return 0
+    fi
+  done
+  fail "$1: nothing was noticed"
+}
+
+start_direct 128M direct=owner
+by_itself "$program" random "$mnt/random" "$seed" || fail "random calls, seed $seed"
+"$program" random "$mnt/kernels" "$seed" || fail "random calls through the kernel: the test is wrong"
+cmp "$mnt/random" "$mnt/kernels" || fail "random calls leave different files"
+by_itself "$program" times "$mnt/times" || fail "times"
+must_fail client.io.no_times "$program" times "$mnt/times"
+by_itself "$program" appends "$mnt/appends" || fail "appends"
+by_itself "$program" numbers "$mnt/one" "$mnt/two" || fail "numbers"
+must_fail client.io.no_proof "$program" numbers "$mnt/one" "$mnt/two"
+by_itself "$program" forks "$mnt/forks" || fail "forks"
+by_itself "$program" locks "$mnt/locks" || fail "locks"
+[[ $(direct_counter connects) -gt 4 ]] || fail "nothing was taken on"
+say "random calls, times, appends, numbers, forks, locks: as through the kernel"
+
+# None of these is a request.
+by_itself "$program" fill "$mnt/many"
+before=$(requests read)
+by_itself python3 -c "
+import os, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+for i in range(20000):
+    assert os.pread(fd, 4096, i % 64 * 4096) == b'a' * 4096
+    assert len(os.read(fd, 10)) == 10" "$mnt/many" || fail "many reads"
+count=$(($(requests read) - before))
+[[ $count -lt 2000 ]] || fail "of 40,000 reads $count were requests"
+before=$(requests write)
+by_itself python3 -c "
+import os, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+for i in range(40000): os.pwrite(fd, b'b' * 4096, i % 64 * 4096)" "$mnt/many" || fail "many writes"
+writes=$(($(requests write) - before))
+[[ $writes -lt 8000 ]] || fail "of 40,000 writes $writes were requests"
+[[ $(tr -d b <"$mnt/many" | wc -c) -eq 0 ]] || fail "many writes: other bytes"
+say "of 40,000 reads $count were requests, of 40,000 writes $writes"
+
+# A reader while the file is cut short and made long again.
+"$program" cutter "$mnt/cut" "$((seconds + 3))" &
+cutter=$!
+sleep 0.3
+by_itself "$program" cut_reader "$mnt/cut" "$seconds" || fail "a reader of a file that is cut short"
+wait "$cutter" || fail "the cutter"
+if [[ -n $has_knobs ]]; then
+  caught=
+  for _ in {1..10}; do
+    "$program" cutter "$mnt/cut" 3 &
+    cutter=$!
+    UDAX_KNOBS=client.io.no_second_look by_itself "$program" cut_reader "$mnt/cut" 2 >"$work/control.log" 2>&1 || caught=yes
+    wait "$cutter"
+    [[ -z $caught ]] || break
+  done
+  [[ -n $caught ]] || fail "without the second look: nothing was noticed"
+  grep -q 'never written' "$work/control.log" || fail "without the second look: $(cat "$work/control.log")"
+  say "without the second look: $(tail -n 1 "$work/control.log")"
+fi
+
+# Two processes and the kernel, all in the same pages, while the file becomes cached and DAX again.
+by_itself "$program" fill "$mnt/shared"
+pids=()
+for part in 0 1; do
+  by_itself "$program" own_part "$mnt/shared" "$part" "$((seconds + 2))" &
+  pids+=($!)
+done
+end=$((SECONDS + seconds))
+flips=0
+while [[ $SECONDS -lt $end ]]; do
+  "$UDAX_BIN/udaxctl" dax off "$mnt/shared" >/dev/null
+  sleep 0.05
+  "$UDAX_BIN/udaxctl" dax on "$mnt/shared" >/dev/null
+  sleep 0.2
+  flips=$((flips + 2))
+done
+for pid in "${pids[@]}"; do wait "$pid" || fail "two writers and flips"; done
+say "two writers, $flips flips"
+
+# Whoever may not keep setuid by writing does not.
+if command -v setpriv >/dev/null; then
+  by_itself "$program" fill "$mnt/setuid"
+  chmod 6755 "$mnt/setuid"
+  by_itself setpriv --bounding-set=-fsetid "$program" byte "$mnt/setuid" || fail "a write to a setuid file"
+  [[ $(stat -c %a "$mnt/setuid") = 755 ]] || fail "setuid stays: $(stat -c %a "$mnt/setuid")"
+fi
+
+# A limit of the file's size, below what it has.
+by_itself bash -c "ulimit -f 64; trap '' XFSZ; exec '$program' byte '$mnt/many'" || fail "a write below the limit of sizes"
+if errors=$(by_itself bash -c "ulimit -f 0; trap '' XFSZ; exec '$program' byte '$mnt/many'" 2>&1); then fail "no limit of sizes"; fi
+[[ $errors = *'File too large'* ]] || fail "a write above the limit of sizes: $errors"
+
+rm -f "$mnt"/*
+truncate -s 100M "$mnt/holes"
+dd if=/dev/zero of="$mnt/filler" bs=1M count=110 status=none 2>/dev/null || true
+by_itself "$program" no_room "$mnt/holes" || fail "no room"
+rm "$mnt/filler" "$mnt/holes"
+gone() { [[ $(direct_counter clients) -eq 0 ]]; }
+wait_for "the clients have gone" gone
+unmount_pool
+check_pool
+say "setuid, limits, no room"
+
+# The daemon dies in the middle.
+mount_pool -o direct=owner
+by_itself "$program" until_error "$mnt/dies" >"$work/said" 2>&1 &
+runner=$!
+wait_for "it reads and writes" grep -q begun "$work/said"
+sleep 0.5
+kill_daemon
+status=0
+wait "$runner" || status=$?
+[[ $status -eq 0 ]] || fail "the daemon died: $status, $(cat "$work/said")"
+say "the daemon died: $(tail -n 1 "$work/said")"
+
+# It is unmounted in the middle: the same.
+mount_pool -o direct=owner
+by_itself "$program" until_error "$mnt/ends" >"$work/said" 2>&1 &
+runner=$!
+wait_for "it reads and writes" grep -q begun "$work/said"
+sleep 0.5
+kill -TERM "$daemon"
+status=0
+wait "$runner" || status=$?
+[[ $status -eq 0 ]] || fail "unmounted: $status, $(cat "$work/said")"
+ended() { ! kill -0 "$daemon" 2>/dev/null; }
+wait_for "the daemon has ended" ended
+wait "$daemon" || fail "the daemon ended with $?"
+daemon=
+say "unmounted in the middle: $(tail -n 1 "$work/said")"

@@ -104,6 +104,8 @@ class Client {
   /// How long it is waited for where locks of the filesystem are held, or requests may be kept waiting: at most, and at least.
   static constexpr std::chrono::milliseconds kPatience{200};
   static constexpr std::chrono::milliseconds kPatienceMin{5};
+  /// Where nothing that it may wait for is kept waiting (mapping::Patience).
+  static constexpr std::chrono::milliseconds kLongPatience{5000};
   /// For so long after it was late.
   static constexpr std::chrono::seconds kGrudge{5};
 
@@ -206,6 +208,7 @@ class Client {
   [[nodiscard]] Status make_board(const Request& request);
   [[nodiscard]] Status show(MappedFile& file, const Request& request, Reply& out) const;
   void retire_board() noexcept;
+  void map_around(uint64_t at, const MappedFile& file, uint32_t prot);
 
   // client_kernel.cc
   [[nodiscard]] bool is_direct(const Region& region) const UDAX_REQUIRES(mutex_);

@@ -3,6 +3,8 @@
 // Files that a client reads and writes by itself. What it may assume of them is on its board; their mappings are like others, but
 // that a touch of theirs must never be a signal: where others get SIGBUS, they get memory of the client's own, after the slot was
 // closed. A client looks at the slot after each copy, and does it again by a system call then.
+#include <algorithm>
+
 #include "base/sync_point.h"
 #include "direct/client.h"
 
@@ -60,6 +62,20 @@ void Client::retire_board() noexcept try {
   if (await(sequence)) settle_dropped(sequence);
 } catch (const std::bad_alloc&) {
   break_off("took the last memory");
+}
+
+// What is read or written once is likely to be so next to it, and a fault costs more than a system call would.
+void Client::map_around(uint64_t at, const MappedFile& file, uint32_t prot) {
+  constexpr uint64_t kAround = 128 << 10;
+  if (file.shown() == nullptr || (!is_tracking_ && (prot & kProtWrite) != 0)) return;
+  Span span{align_down(at, kAround), align_down(at, kAround) + kAround};
+  {
+    const LockGuard guard(mutex_);
+    const Region* const region = regions_.find(at);
+    if (region == nullptr) return;
+    span = {std::max(span.start, region->start), std::min(span.end, region->end)};
+  }
+  (void)map_ahead(span);
 }
 
 void Client::close_board(Ino ino) {

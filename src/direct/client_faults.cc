@@ -127,7 +127,7 @@ void Client::serve_fault(const FaultEvent& event) {
   const bool is_lost = fault->file->shown() != nullptr && !shared_.fs.is_dax(fault->file->inode());
   if (is_lost) return place_bus(*fault);
   const auto result = resolve(*fault);
-  if (result && *result != dax::FaultResult::kBeyondEnd) return;
+  if (result && *result != dax::FaultResult::kBeyondEnd) return map_around(fault->at, *fault->file, fault->prot);
   place_bus(*fault);
   // A file that has grown in between has taken back what it found, before this was there.
   if (result && fault->block < FileBlock(blocks_for(fault->file->inode().snapshot().size))) clear_buses(true);

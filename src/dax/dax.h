@@ -102,6 +102,11 @@ class Dax {
   /// The file has grown (committed): who has met its end behind `old_size` bytes faults anew there. REQUIRES: rwsem.
   void grown(inode::Inode& inode, uint64_t old_size);
 
+  /// What filled() of [from, to), or with `all` revoke() and drop(), would take views of: whole entries. Empty: nothing. It is so at this
+  /// moment, for those who take views before they take locks.
+  [[nodiscard]] static mapping::ByteRange views_to_take(inode::Inode& inode, FileBlock from, FileBlock to,
+                                                        bool all);
+
   /// Copies of [from, to) are about to be made, and have been noted as out: the mappers' views of the pages go, so that who
   /// touches them finds the copies. What is dirty stays so. REQUIRES: rwsem exclusive.
   void revoke(inode::Inode& inode, FileBlock from, FileBlock to);

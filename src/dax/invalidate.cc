@@ -43,6 +43,23 @@ void Dax::filled(inode::Inode& inode, FileBlock from, FileBlock to) {
   }
 }
 
+mapping::ByteRange Dax::views_to_take(inode::Inode& inode, FileBlock from, FileBlock to, bool all) {
+  mapping::AddressSpace* const space = inode.space();
+  constexpr mapping::ByteRange kNone{0, 0};
+  if (space == nullptr || space->entries.empty()) return kNone;
+  FileBlock first = to;
+  FileBlock last = from;
+  for (FileBlock at = from; at < to;) {
+    const auto entry = space->entries.grab_next(at, to);
+    if (!entry) break;
+    at = entry->end();
+    if (!all && entry->entry().kind != Entry::Kind::kZero) continue;
+    first = std::min(first, entry->start());
+    last = std::max(last, entry->end());
+  }
+  return first < last ? mapping::bytes_of(first, last) : kNone;
+}
+
 void Dax::grown(inode::Inode& inode, uint64_t old_size) {
   mapping::AddressSpace* const space = inode.space();
   if (space == nullptr || !space->touched_behind.load()) return;

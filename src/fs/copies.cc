@@ -117,6 +117,8 @@ Status Filesystem::fill(OpenFile& file, uint64_t offset, uint64_t size, const Re
   };
   UDAX_TRY(const bool done, read_shared());
   if (!done) {
+    mapping::HeldViews held;
+    hold_before(*this, inode, from, to, true, held);
     const LockGuard guard(inode.rwsem);
     UDAX_CHECK(ops.copies_go_out(inode, from, to, true));
     dax::count(dax_->counters().pages_filled, to - from);

@@ -263,6 +263,7 @@ class Filesystem {
   static void settle_copies(inode::Inode& inode, const DoubtfulCopies& doubtful);
   /// Whose bytes a write's are: its caller's alone, or in the pages of a cache as well.
   enum class Bytes : uint8_t { kApart, kCached };
+  void hold_for_write(Bytes bytes, inode::Inode& inode, uint64_t offset, uint64_t size, mapping::HeldViews& held);
   [[nodiscard]] Result<uint64_t> write_as(Bytes bytes, OpenFile& file, uint64_t offset,
                                           std::span<const std::byte> data, bool append, bool kill_suidgid,
                                           StaleCopies* stale, DoubtfulCopies* doubtful);

@@ -49,6 +49,14 @@ inline void hold_views(Filesystem& fs, const inode::Inode& inode, mapping::ByteR
   if (!UDAX_KNOB("fs.skip_hold")) held.hold(fs.mappers(), inode.ino(), range);
 }
 
+/// The same for what is done to whole blocks with locks held: only of entries that are there, and, but for `all`, show zeroes.
+inline void hold_before(Filesystem& fs, inode::Inode& inode, FileBlock from, FileBlock to, bool all,
+                        mapping::HeldViews& held) {
+  if (inode.space() == nullptr || !fs.mappers().has_mappers()) return;
+  const mapping::ByteRange range = dax::Dax::views_to_take(inode, from, to, all);
+  if (range.start < range.end) hold_views(fs, inode, range, held);
+}
+
 /// invalidate_lock, exclusive: no fault is at work, and none begins.
 class UDAX_SCOPED_CAPABILITY InvalidateLock {
  public:

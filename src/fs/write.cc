@@ -186,6 +186,15 @@ Result<uint64_t> Filesystem::write(OpenFile& file, uint64_t offset, std::span<co
   return write_as(Bytes::kApart, file, offset, data, append, kill_suidgid, stale, nullptr);
 }
 
+// What is written over while its views are there keeps them, but where blocks move, or pages become copies.
+void Filesystem::hold_for_write(Bytes bytes, inode::Inode& inode, uint64_t offset, uint64_t size,
+                                mapping::HeldViews& held) {
+  if (offset > format::kFileSizeMax || size > format::kFileSizeMax - offset) return;
+  const bool all =
+      options_.data == DataMode::kAtomic || (bytes == Bytes::kCached && Ops{*this}.tracks_copies(inode));
+  hold_before(*this, inode, FileBlock(offset >> kBlockShift), FileBlock(blocks_for(offset + size)), all, held);
+}
+
 Result<uint64_t> Filesystem::write_as(Bytes bytes, OpenFile& file, uint64_t offset,
                                       std::span<const std::byte> data, bool append, bool kill_suidgid,
                                       StaleCopies* stale, DoubtfulCopies* doubtful) {
@@ -233,6 +242,9 @@ Result<uint64_t> Filesystem::write_as(Bytes bytes, OpenFile& file, uint64_t offs
     UDAX_TRY(is_done, write_shared());
   }
   if (!is_done) {
+    mapping::HeldViews held;
+    const uint64_t at = append ? uint64_t{inode.snapshot().size} : offset;
+    hold_for_write(bytes, inode, at, data.size(), held);
     UDAX_TRY(done, write_alone());
   }
   if ((inode.snapshot().flags & format::kFlagSync) != 0) UDAX_CHECK(ops.flush_data(inode));

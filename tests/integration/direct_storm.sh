@@ -30,20 +30,15 @@ say "without tracking: $(tail -n 1 "$work/run.log")"
 storm kernel env || fail "through the kernel, seed $seed: $(tail -n 20 "$work/run.log")"
 say "through the kernel: $(tail -n 1 "$work/run.log")"
 # With both kinds of mapping in one process: it may be in the kernel, waiting for a page of the mount, when its views are taken back.
-# On a machine with much else to do one may be late for so long that it is cut off: then the run ends early. It loses nothing, nobody
-# hangs, and it is not the rule.
-clean=0
 for _ in {1..4}; do
   status=0
   mode=flips storm flips "$UDAX_BIN/udaxctl" run -- || status=$?
   [[ $status -ne 137 ]] || fail "with flips, seed $seed: it hangs"
-  if grep -E 'lost:|stale:|SIGBUS:|EFAULT:|lost in' "$work/run.log"; then fail "with flips, seed $seed"; fi
-  [[ $status -ne 0 ]] || clean=$((clean + 1))
+  [[ $status -eq 0 ]] || fail "with flips, seed $seed: $(tail -n 20 "$work/run.log")"
   say "with flips: $(tail -n 1 "$work/run.log")"
 done
-[[ $clean -ge 2 ]] || fail "with flips: $clean of 4 runs went to their end"
-[[ $clean -eq 4 || $(direct_counter cut_offs) -gt 0 ]] || fail "with flips: a run has failed, and nobody was cut off"
-say "late $(direct_counter late) times"
+[[ $(direct_counter cut_offs) -eq 0 ]] || fail "with flips: a client was cut off"
+say "late $(direct_counter late) times, of $(direct_counter revocations)"
 [[ $(direct_counter clients) -eq 0 ]] || fail "clients are left"
 unmount_pool
 check_pool

@@ -65,7 +65,11 @@ int Client::take_on(const udax_ioc_direct& leave, bool writable, uint64_t length
   file->handle = static_cast<uint32_t>(reply.value[0]);
   file->is_open = true;
   files_.push_back(file);
-  if (reply.value[2] >= direct::kBoardSlots) return ECONNRESET;
+  if (reply.value[2] >= direct::kBoardSlots) {
+    file.reset();
+    close_unused_files();
+    return ECONNRESET;
+  }
   View view;
   view.prot = writable && (reply.value[1] & direct::kOpenWritable) != 0 ? PROT_READ | PROT_WRITE : PROT_READ;
   view.file = std::move(file);

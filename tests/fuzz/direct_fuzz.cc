@@ -140,9 +140,9 @@ class Run {
     setup.offset = uint64_t{1} << 40;
     setup.length = kSize;
     setup.file_offset = uint64_t{1} << 41;
-    setup.flags = direct::kSetupNoTracking;
+    setup.flags = direct::kSetupNoTracking | direct::kSetupBoard;
     const std::array<int, 2> descriptors{orphan.faults.get(), orphan.pagemap.get()};
-    must(exchange(std::as_bytes(std::span(&setup, 1)), descriptors).size() == 1);
+    must(exchange(std::as_bytes(std::span(&setup, 1)), descriptors).size() == 2);
   }
   /// Sends, and takes the answer, if the other side still gives one.
   std::vector<OwnedFd> exchange(std::span<const std::byte> packet, std::span<const int> descriptors) {
@@ -188,6 +188,7 @@ void play(Run& run, const uint8_t* data, size_t size) {
       request.id = static_cast<uint32_t>(i);
       const bool has_range = type != Type::kOpen && type != Type::kClose && type != Type::kDetach;
       if (type == Type::kOpen) run.make_cookie(request, how);
+      if (type == Type::kOpen) request.flags = data[5] & 1U;  // kOpenOnBoard
       if (type == Type::kClose || type == Type::kMap) request.handle = how & 3U;
       if (has_range) {
         request.offset = uint64_t{data[2]} * kBlockSize;

@@ -31,11 +31,12 @@ END_OF_PROGRAM
 
 # The protocol's other side, by hand: src/direct/protocol.h.
 cat >"$work/hostile.py" <<'END_OF_PROGRAM'
-import ctypes, errno, fcntl, os, select, socket, struct, sys, time
+import ctypes, errno, fcntl, mmap, os, select, socket, struct, sys, time
 mount, what = sys.argv[1], sys.argv[2]
 HELLO, SETUP, OPEN, MAP = 1, 2, 3, 5
 SIZE = 64 << 20
 LEAVE = 160  # bytes of udax_ioc_direct
+board = []
 
 def leave(path, flags=os.O_RDWR):
     fd = os.open(path, flags)
@@ -64,15 +65,16 @@ def ask(s, packet, fds=()):
         return errno.ECONNRESET, [], ()
     return struct.unpack_from("<I", reply, 8)[0], got, struct.unpack_from("<6Q", reply, 16)
 
-def set_up(s):
+def set_up(s, flags=1):
     error, fds, _ = ask(s, request(HELLO, version=3))
     want(error, 0, "hello")
     uffd = ctypes.CDLL(None, use_errno=True).syscall(323, os.O_CLOEXEC | os.O_NONBLOCK)
     api = bytearray(struct.pack("<3Q", 0xAA, 0, 0))
     fcntl.ioctl(uffd, 0xC018AA3F, api)
     pagemap = os.open("/proc/self/pagemap", os.O_RDONLY)
-    error, _, _ = ask(s, request(SETUP, offset=1 << 40, length=SIZE, file_offset=1 << 41, flags=1), [uffd, pagemap])
+    error, given, _ = ask(s, request(SETUP, offset=1 << 40, length=SIZE, file_offset=1 << 41, flags=flags), [uffd, pagemap])
     want(error, 0, "setup")
+    board[:] = given[1:]
     return fds[0]  # the stream; life and the rest stay open, too
 
 def want(got, number, text):
@@ -112,6 +114,34 @@ elif what == "read-only":
     error, _, value = ask(s, request(OPEN, cookie=cookie))
     want(error, 0, "open")
     want(ask(s, request(MAP, handle=value[0], length=4096, prot=3))[0], errno.EACCES, what)
+elif what == "no board":
+    set_up(s)
+    want(ask(s, request(OPEN, cookie=cookie, flags=1))[0], errno.EINVAL, what)
+elif what == "unknown flag":
+    set_up(s, flags=3)
+    s.send(request(OPEN, cookie=cookie, flags=2))
+    time.sleep(20)  # it is killed
+elif what == "board":
+    set_up(s, flags=3)
+    error, _, value = ask(s, request(OPEN, cookie=cookie, flags=1))
+    want(error, 0, "open")
+    slot = struct.unpack("<8Q", os.pread(board[0], 64, value[2] * 64))
+    want(slot[0] % 2, 0, "sequence")
+    want(slot[1], os.fstat(fd).st_size, "size")
+    for attempt in (lambda: mmap.mmap(board[0], 4096), lambda: os.pwrite(board[0], bytes(64), 0),
+                    lambda: os.ftruncate(board[0], 0), lambda: os.ftruncate(board[0], 1 << 20)):
+        try:
+            attempt()
+        except OSError as error:
+            want(error.errno, errno.EPERM, "a board that may be changed")
+        else:
+            sys.exit("the board was changed")
+    os.truncate(mount + "/victim", slot[1] // 2)
+    cut = struct.unpack("<8Q", os.pread(board[0], 64, value[2] * 64))
+    want(cut[1], slot[1] // 2, "size of what was cut")
+    if cut[0] <= slot[0]:
+        sys.exit("the sequence was not raised")
+    os.truncate(mount + "/victim", slot[1])
 elif what == "garbage":
     set_up(s)
     s.send(os.urandom(80))
@@ -143,16 +173,18 @@ good=$!
 has_good() { [[ $(direct_counter clients) -eq 1 ]]; }
 wait_for "the good client is there" has_good
 
-for what in "other user" "out of order" silent forged used read-only; do
+for what in "other user" "out of order" silent forged used read-only "no board" board; do
   hostile "$what" || fail "$what"
   say "$what: refused"
 done
-before=$(direct_counter cut_offs)
-status=0
-hostile garbage || status=$?
-[[ $status -eq 137 || $status -eq 124 ]] || fail "who sent garbage ended with $status"
-[[ $status -eq 137 && $(direct_counter cut_offs) -eq $((before + 1)) ]] || fail "who sent garbage was not cut off"
-say "garbage: cut off"
+for what in garbage "unknown flag"; do
+  before=$(direct_counter cut_offs)
+  status=0
+  hostile "$what" || status=$?
+  [[ $status -eq 137 || $status -eq 124 ]] || fail "$what: who sent it ended with $status"
+  [[ $status -eq 137 && $(direct_counter cut_offs) -eq $((before + 1)) ]] || fail "$what: who sent it was not cut off"
+  say "$what: cut off"
+done
 
 python3 "$work/hostile.py" "$mnt" deaf >"$work/deaf.log" 2>&1 &
 deaf=$!

@@ -19,10 +19,10 @@
 namespace {
 
 using udax::client_test::FakeDaemon;
+using udax::client_test::g_daemon;
 using udax::client_test::kPageSize;
 using udax::client_test::kPoolSize;
 
-FakeDaemon* g_daemon = nullptr;
 int g_leave_error = 0;
 
 }  // namespace

@@ -42,6 +42,9 @@ inline constexpr uint64_t kPageSize = 4096;
 inline constexpr uint64_t kPoolSize = 64ULL << 20;
 inline constexpr uint32_t kHandle = 3;  // of every file
 
+inline constexpr uint32_t kSlot = 5;
+inline constexpr size_t kBoardBytes = direct::kBoardSlots * sizeof(direct::BoardSlot);
+
 /// What it does wrong, or says no to.
 struct Faults {
   int hello_error = 0;
@@ -50,6 +53,7 @@ struct Faults {
   uint32_t reply_id_off = 0;       // added to each reply's id
   bool forget_descriptor = false;  // SETUP's reply says that it has one, and has none
   bool silent_faults = false;      // page faults are read, and never answered
+  uint64_t slot = kSlot;           // of the file, on the board
   bool hands_over_first =
       false;  // all is handed over when the next SYNC or PROTECT comes, before that is looked at
 };
@@ -57,6 +61,9 @@ struct Faults {
 class FakeDaemon {
  public:
   FakeDaemon() {
+    board_ = ::memfd_create("board", MFD_CLOEXEC);
+    if (::ftruncate(board_, kBoardBytes) != 0) std::abort();
+    slots_ = static_cast<direct::BoardSlot*>(::mmap(nullptr, kBoardBytes, PROT_READ | PROT_WRITE, MAP_SHARED, board_, 0));
     pool_ = ::memfd_create("pool", MFD_CLOEXEC);
     if (::ftruncate(pool_, kPoolSize) != 0) std::abort();
     bytes_ = static_cast<char*>(::mmap(nullptr, kPoolSize, PROT_READ | PROT_WRITE, MAP_SHARED, pool_, 0));
@@ -79,6 +86,8 @@ class FakeDaemon {
     }
     ::close(listener_);
     ::close(pool_);
+    ::close(board_);
+    ::munmap(slots_, kBoardBytes);
     ::munmap(bytes_, kPoolSize);
   }
   FakeDaemon(const FakeDaemon&) = delete;
@@ -122,6 +131,8 @@ class FakeDaemon {
     out->pool[0] = reinterpret_cast<uint64_t>(this);
   }
   [[nodiscard]] char* bytes() { return bytes_; }
+  /// The file's, on every client's board.
+  [[nodiscard]] direct::BoardSlot& slot() { return slots_[kSlot]; }
   /// The file's pages that are holes: reads give zeroes, and the first store to one fills it.
   void make_hole(uint64_t file_offset) {
     const std::lock_guard lock(mutex_);
@@ -288,6 +299,7 @@ class FakeDaemon {
           if (given[i] >= 0) after->push_back(given[i]);
         }
         *passed = {pool_};
+        if ((r.flags & direct::kSetupBoard) != 0) passed->push_back(board_);
         c.threads.emplace_back([this, &c] { read_faults(c); });
         c.threads.emplace_back([this, &c] { answer_faults(c); });
         return;
@@ -295,6 +307,8 @@ class FakeDaemon {
         ++opens;
         reply->error = static_cast<uint32_t>(r.cookie[0] == 7 ? faults.open_error : EACCES);
         reply->value[0] = kHandle;
+        reply->value[1] = direct::kOpenReadable | direct::kOpenWritable;
+        reply->value[2] = (r.flags & direct::kOpenOnBoard) != 0 ? faults.slot : 0;
         return;
       case RequestType::kClose: ++closes; return;
       case RequestType::kMap:
@@ -404,6 +418,8 @@ class FakeDaemon {
     tell(c, OpType::kMap, offset, kPageSize, it->second.prot, file_offset, false);
   }
 
+  int board_ = -1;
+  direct::BoardSlot* slots_ = nullptr;
   int pool_ = -1;
   int listener_ = -1;
   char* bytes_ = nullptr;
@@ -415,5 +431,8 @@ class FakeDaemon {
   std::set<uint64_t> holes_;
   std::atomic<bool> dead_{false};
 };
+
+/// That which leave is given for, by the ioctl(2) of the tests.
+inline FakeDaemon* g_daemon = nullptr;
 
 }  // namespace udax::client_test

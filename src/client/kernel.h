@@ -83,6 +83,7 @@ inline int poll_one(int fd, short events, int timeout_ms) {
   const auto found = static_cast<int>(::syscall(SYS_poll, &entry, 1, timeout_ms));
   return found < 0 && errno == EINTR ? 0 : found;
 }
+inline void pause_ms(int ms) { static_cast<void>(::syscall(SYS_poll, nullptr, 0, ms)); }
 
 /// UFFDIO_REGISTER of whole pages; `mode`: UFFDIO_REGISTER_MODE_...
 inline int uffd_register(int fd, uint64_t address, uint64_t length, uint64_t mode) {

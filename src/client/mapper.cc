@@ -54,6 +54,7 @@ int do_map(const Memory& memory, const Op& op) {
 int do_hole(const Memory& memory, const Op& op, uint32_t prot) {
   const uint64_t address = memory.base + op.offset;
   if (UDAX_KNOB("client.skip_hole")) return 0;
+  if (UDAX_KNOB("client.late_hole")) kernel::pause_ms(700);
   if (UDAX_KNOB("client.naive_hole")) {
     constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
     kernel::map(address, op.length, static_cast<int>(prot), kFlags, -1, 0);

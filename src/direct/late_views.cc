@@ -26,6 +26,15 @@ bool LateViews::empty() {
 
 bool LateViews::any(Ino ino, mapping::ByteRange range) {
   const std::lock_guard guard(mutex_);
+  return any_locked(ino, range);
+}
+
+void LateViews::await_none(Ino ino, mapping::ByteRange range, Clock::time_point deadline) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_until(lock, deadline, [&] { return !any_locked(ino, range); });
+}
+
+bool LateViews::any_locked(Ino ino, mapping::ByteRange range) const {
   return std::any_of(all_.begin(), all_.end(), [&](const Late& late) {
     return late.ino == ino && late.range.start < range.end && range.start < late.range.end;
   });
@@ -66,6 +75,7 @@ void LateViews::run() {
     std::list<Late> done;
     lock.lock();
     done.splice(done.begin(), all_, first);
+    changed_.notify_all();
     const bool is_empty = all_.empty();
     lock.unlock();
     done.clear();

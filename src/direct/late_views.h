@@ -48,6 +48,8 @@ class LateViews {
   [[nodiscard]] bool empty();
   /// Some view of the range may be there still.
   [[nodiscard]] bool any(Ino ino, mapping::ByteRange range);
+  /// Waits until any() is false, or the deadline has come.
+  void await_none(Ino ino, mapping::ByteRange range, Clock::time_point deadline);
   /// Until when to wait for `client`, which was asked at `now`. One that is late already is not waited for again.
   [[nodiscard]] Clock::time_point deadline(const Client& client, Clock::time_point now);
   /// Waits for what is late, and ends the thread.
@@ -55,6 +57,7 @@ class LateViews {
 
  private:
   void run();
+  [[nodiscard]] bool any_locked(Ino ino, mapping::ByteRange range) const;
   void settle(const Late& late);
 
   fs::Filesystem& fs_;

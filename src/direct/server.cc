@@ -314,13 +314,17 @@ void Server::revoke(Ino ino, mapping::ByteRange range, Client::Revoke which) {
   }
 }
 
-void Server::hold(Ino ino, mapping::ByteRange range) {
+void Server::hold(Ino ino, mapping::ByteRange range, mapping::Patience patience) {
   try {
     holds_.add(ino, range);
   } catch (const std::bad_alloc&) {
     return;
   }
+  const auto until = LateViews::Clock::now() + Client::kLongPatience;
   revoke(ino, range, Client::Revoke::kAside);
+  // What is stored to a late view from now on would be lost, and its client would not know.
+  if (patience == mapping::Patience::kLong && !UDAX_KNOB("direct.hold.is_short"))
+    late_->await_none(ino, range, until);
 }
 
 void Server::release(Ino ino, mapping::ByteRange range) {

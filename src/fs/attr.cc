@@ -122,7 +122,7 @@ Result<Attr> Filesystem::setattr(Ino ino, const SetAttr& s, const Caller& /*call
   UDAX_TRY(const inode::InodeRef ref, ops.get(ino));
   mapping::HeldViews held;
   if (s.size && *s.size < ref->snapshot().size) {
-    hold_views(*this, *ref, {align_down(*s.size, kBlockSize), ~uint64_t{0}}, held);
+    hold_views(*this, *ref, {align_down(*s.size, kBlockSize), ~uint64_t{0}}, mapping::Patience::kShort, held);
   }
   const LockGuard guard(ref->rwsem);
   if (ref->dead) return Error::kStale;

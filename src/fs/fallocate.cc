@@ -157,7 +157,9 @@ Status Filesystem::fallocate(OpenFile& file, uint32_t mode, uint64_t offset, uin
   // The blocks that go. Those at the edges stay, with the views of them and what is dirty in them.
   const BlockRange whole = what == 0 ? BlockRange{} : covered(offset, end);
   mapping::HeldViews held;
-  if (!whole.empty()) hold_views(*this, inode, mapping::bytes_of(whole.from, whole.to), held);
+  if (!whole.empty()) {
+    hold_views(*this, inode, mapping::bytes_of(whole.from, whole.to), mapping::Patience::kLong, held);
+  }
   const LockGuard guard(inode.rwsem);
   const uint32_t flags = inode.image().flags;
   if ((flags & format::kFlagImmutable) != 0) return Error::kPermission;

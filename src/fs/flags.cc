@@ -104,7 +104,7 @@ Status Filesystem::set_flags(Ino ino, uint32_t flags, uint32_t mask, std::option
   mapping::HeldViews held;
   for (;; recalled = true) {
     if (recalled) {
-      hold_views(*this, inode, {}, held);
+      hold_views(*this, inode, {}, mapping::Patience::kShort, held);
       mappers().drop_copies(ino, {});
     }
     const LockGuard guard(inode.rwsem);

@@ -54,7 +54,7 @@ Result<OpenFilePtr> Filesystem::open(Ino ino, uint32_t flags, bool kill_suidgid)
   if (writes && ref->is_dir()) return Error::kIsDirectory;
   if (truncates) {
     mapping::HeldViews held;
-    hold_views(*this, *ref, {}, held);
+    hold_views(*this, *ref, {}, mapping::Patience::kShort, held);
     const LockGuard guard(ref->rwsem);
     if (ref->dead) return Error::kStale;
     const format::TimeStamp t = now();

@@ -43,10 +43,11 @@ class RwsemSet {
 /// To be called before locks are taken, with a `held` that goes after them: views of the range go, if there may be any, and none is
 /// made until then.
 inline void hold_views(Filesystem& fs, const inode::Inode& inode, mapping::ByteRange range,
-                       mapping::HeldViews& held) {
+                       mapping::Patience patience, mapping::HeldViews& held) {
   const mapping::AddressSpace* const space = inode.space();
-  if (space == nullptr || space->entries.empty() || !fs.mappers().has_mappers()) return;
-  if (!UDAX_KNOB("fs.skip_hold")) held.hold(fs.mappers(), inode.ino(), range);
+  if (space == nullptr || !fs.mappers().has_mappers()) return;
+  if (space->entries.empty() && !fs.mappers().may_hold(inode.ino(), range)) return;
+  if (!UDAX_KNOB("fs.skip_hold")) held.hold(fs.mappers(), inode.ino(), range, patience);
 }
 
 /// The same for what is done to whole blocks with locks held: only of entries that are there, and, but for `all`, show zeroes.
@@ -54,7 +55,7 @@ inline void hold_before(Filesystem& fs, inode::Inode& inode, FileBlock from, Fil
                         mapping::HeldViews& held) {
   if (inode.space() == nullptr || !fs.mappers().has_mappers()) return;
   const mapping::ByteRange range = dax::Dax::views_to_take(inode, from, to, all);
-  if (range.start < range.end) hold_views(fs, inode, range, held);
+  if (range.start < range.end) hold_views(fs, inode, range, mapping::Patience::kShort, held);
 }
 
 /// invalidate_lock, exclusive: no fault is at work, and none begins.

@@ -43,9 +43,9 @@ void MapperRegistry::collect(Ino ino, ByteRange range, std::vector<ByteRange>& s
   for (Mapper* mapper : mappers_) mapper->collect(ino, range, stored);
 }
 
-void MapperRegistry::hold(Ino ino, ByteRange range) {
+void MapperRegistry::hold(Ino ino, ByteRange range, Patience patience) {
   const SharedLockGuard guard(mappers_lock_);
-  for (Mapper* mapper : mappers_) mapper->hold(ino, range);
+  for (Mapper* mapper : mappers_) mapper->hold(ino, range, patience);
 }
 
 void MapperRegistry::release(Ino ino, ByteRange range) {

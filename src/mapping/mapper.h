@@ -42,6 +42,12 @@ struct ByteRange {
   return {from.value << kBlockShift, to.value >= kEnd ? ~uint64_t{0} : to.value << kBlockShift};
 }
 
+/// How long hold() waits for a holder that does not answer.
+enum class Patience {
+  kShort,  // the kernel sends nothing back from its page cache until the caller is done (truncation): the holder may wait for that
+  kLong,   // nothing that the holder may wait for waits for the caller
+};
+
 class Mapper {
  public:
   virtual ~Mapper() = default;
@@ -59,11 +65,12 @@ class Mapper {
     static_cast<void>(stored);
   }
   /// Before somebody takes locks to change the range: its views go, and none is made until release(), which is called as often; who
-  /// touches the range waits. Called with no lock held, so that whoever must be waited for can be served meanwhile. It may fail
-  /// in silence: invalidate() is called all the same.
-  virtual void hold(Ino ino, ByteRange range) {
+  /// touches the range waits. Waits for views of may_hold(), too. Called with no lock held, so that whoever must be waited for can
+  /// be served meanwhile. It may fail in silence: invalidate() is called all the same.
+  virtual void hold(Ino ino, ByteRange range, Patience patience) {
     static_cast<void>(ino);
     static_cast<void>(range);
+    static_cast<void>(patience);
   }
   virtual void release(Ino ino, ByteRange range) {
     static_cast<void>(ino);
@@ -103,7 +110,7 @@ class MapperRegistry {
   void invalidate(Ino ino, ByteRange range);
   void write_protect(Ino ino, ByteRange range);
   void collect(Ino ino, ByteRange range, std::vector<ByteRange>& stored);
-  void hold(Ino ino, ByteRange range);
+  void hold(Ino ino, ByteRange range, Patience patience);
   void release(Ino ino, ByteRange range);
   [[nodiscard]] bool may_hold(Ino ino, ByteRange range);
   void drop_copies(Ino ino, ByteRange range);
@@ -134,11 +141,11 @@ class HeldViews {
   HeldViews(const HeldViews&) = delete;
   HeldViews& operator=(const HeldViews&) = delete;
   /// Once.
-  void hold(MapperRegistry& mappers, Ino ino, ByteRange range) {
+  void hold(MapperRegistry& mappers, Ino ino, ByteRange range, Patience patience) {
     mappers_ = &mappers;
     ino_ = ino;
     range_ = range;
-    mappers.hold(ino, range);
+    mappers.hold(ino, range, patience);
   }
 
  private:

@@ -27,6 +27,7 @@ while True:
 END_OF_PROGRAM
 touch_by() {  # touch_by FILE HOW: in the background; sets toucher
   : >"$work/said"  # not what the one before has said
+  rm -f "$work/said"  # of the last one
   "$UDAX_BIN/udaxctl" run -- python3 "$work/toucher.py" "$mnt/$1" "$2" >"$work/said" 2>"$work/errors" &
   toucher=$!
   wait_for "the stores are synced" grep -q synced "$work/said"

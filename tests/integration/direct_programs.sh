@@ -42,6 +42,14 @@ was_direct python3 "$before"
 [[ $(dd if="$mnt/py" bs=1 skip=5 count=5 status=none) == hello ]] || fail "python3: the store is not in the file"
 say "python3: mmap, resize, fork"
 
+if [[ -x $UDAX_BIN/mixed_mappings ]]; then
+  before=$(direct_counter maps)
+  "$UDAX_BIN/mixed_mappings" "$mnt/mixed" || fail "mixed_mappings, by the kernel"
+  under "$UDAX_BIN/mixed_mappings" "$mnt/mixed" || fail "mixed_mappings"
+  was_direct mixed_mappings "$before"
+  say "mixed_mappings: a part is the file's, the rest is not"
+fi
+
 if here_is sqlite3; then
   for mode in delete wal; do
     before=$(direct_counter maps)

@@ -156,15 +156,22 @@ ssize_t IoTable::write_at(Use& use, std::span<const iovec> from, uint64_t wanted
   const bool is_timely = file.written_ns.load(std::memory_order_acquire) == *tick &&
                          slot_word(slot.mtime_ns) == *tick && slot_word(slot.ctime_ns) == *tick;
   if (!is_timely && !UDAX_KNOB("client.io.no_times")) return kKernel;
+  if (const int32_t left = file.hole_writes.load(std::memory_order_relaxed); left > 0) {
+    file.hole_writes.store(left - 1, std::memory_order_relaxed);
+    return kKernel;
+  }
   auto* to = static_cast<std::byte*>(kernel::to_pointer(file.view.address + offset));
   for (const iovec& part : from) {
     if (part.iov_len != 0) std::memcpy(to, part.iov_base, part.iov_len);
     to += part.iov_len;
   }
   UDAX_SYNC_POINT("client.io.copied");
+  if (!still_holds(file, look)) return kKernel;
+  if (slot_word(slot.blocks) == look.blocks) return static_cast<ssize_t>(wanted);
   // A hole has been filled: the kernel is to ask how many blocks there are.
-  const bool is_same = still_holds(file, look) && slot_word(slot.blocks) == look.blocks;
-  return is_same ? static_cast<ssize_t>(wanted) : kKernel;
+  constexpr int32_t kHoleWrites = 64;
+  file.hole_writes.store(kHoleWrites, std::memory_order_relaxed);
+  return kKernel;
 }
 
 ssize_t IoTable::read_at(int fd, std::span<const iovec> to, int64_t offset) {

@@ -5,6 +5,7 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include <algorithm>
 #include <new>
@@ -35,6 +36,12 @@ class KeepErrno {
 int control_epoll(int epoll, int command, int fd) {
   epoll_event nothing{};
   return static_cast<int>(::syscall(SYS_epoll_ctl, epoll, command, fd, &nothing));
+}
+
+/// Its mount is: each write(2) is to be durable at its end.
+bool is_synchronous(int fd) {
+  struct statvfs info {};
+  return ::fstatvfs(fd, &info) != 0 || (info.f_flag & ST_SYNCHRONOUS) != 0;
 }
 
 }  // namespace
@@ -133,7 +140,7 @@ int IoTable::take_on(int fd) {
   if (error != 0) return error;
   constexpr int kNotByUs = O_APPEND | O_DSYNC | O_SYNC | O_DIRECT;
   uint64_t word = kernel::to_address(file);
-  if (file->view.is_writable && (flags & kNotByUs) == 0) word |= Use::kMayWrite;
+  if (file->view.is_writable && (flags & kNotByUs) == 0 && !is_synchronous(fd)) word |= Use::kMayWrite;
   if ((flags & O_NOATIME) != 0) word |= Use::kMayMarkNoAtime;
   Entry& entry = entries_[static_cast<size_t>(fd)];
   file->fds.fetch_add(1, std::memory_order_seq_cst);
@@ -169,6 +176,7 @@ int IoTable::find_file(int fd, const FileId& id, uint64_t size, IoFile** out) {
     found->view = view;
     found->id = id;
     found->written_ns.store(0);
+    found->hole_writes.store(0);
     found->in_use = true;
   }
   *out = found;
@@ -210,7 +218,7 @@ void IoTable::release_unused() {
 void IoTable::forget(int fd) {
   if (fd < 0 || fd >= kFdsMax) return;
   Entry& entry = entries_[static_cast<size_t>(fd)];
-  entry.calls.store(0, std::memory_order_relaxed);
+  if (entry.calls.load(std::memory_order_relaxed) != 0) entry.calls.store(0, std::memory_order_relaxed);
   if (entry.word.load(std::memory_order_acquire) == 0) return;
   const KeepErrno keep;
   // The child of a vfork closes descriptors of its own, in our memory.

@@ -39,6 +39,8 @@ struct alignas(64) IoFile {
   /// The clock's tick that the file's times had when a write(2) of this process was done: until they or the clock go on, another
   /// write would change no times.
   std::atomic<uint64_t> written_ns{0};
+  /// Writes that go to the kernel still, since one has met a hole: filling one by a fault costs more than by a write(2).
+  std::atomic<int32_t> hole_writes{0};
   // Constant while it is in use.
   Client* client = nullptr;
   IoView view;

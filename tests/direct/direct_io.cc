@@ -377,6 +377,39 @@ int fills(char** arguments) {
   return 0;
 }
 
+// What a call costs, in nanoseconds: 4 KiB at random of 64 MiB, the best of some rounds. Not a test.
+int bench(char** arguments) {
+  const int fd = open_at(arguments[0], O_RDWR | O_CREAT);
+  constexpr uint32_t kBenchPages = 16384;
+  constexpr int kRounds = 7;
+  const auto calls = static_cast<uint32_t>(std::atoi(arguments[1]));
+  std::vector<char> all(size_t{kBenchPages} * kPage, 'a');
+  equal(::pwrite(fd, all.data(), all.size(), 0), static_cast<long>(all.size()), "pwrite");
+  std::array<char, kPage> bytes{};
+  const auto place = [](uint32_t i) { return static_cast<off_t>((i * 2654435761U >> 8) % kBenchPages * kPage); };
+  const auto measure = [&](const char* name, const std::function<ssize_t(uint32_t)>& call) {
+    int64_t best = INT64_MAX;
+    for (int round = 0; round < kRounds; ++round) {
+      timespec from{};
+      timespec to{};
+      ::clock_gettime(CLOCK_MONOTONIC, &from);
+      for (uint32_t i = 0; i < calls; ++i) expect(call(i) == static_cast<ssize_t>(kPage), name);
+      ::clock_gettime(CLOCK_MONOTONIC, &to);
+      best = std::min(best, (ns_of(to) - ns_of(from)) / calls);
+    }
+    std::printf("%s %ld ", name, static_cast<long>(best));
+  };
+  const auto rewind = [&](uint32_t i) {
+    if (i % kBenchPages == 0) equal(::lseek(fd, 0, SEEK_SET), 0, "lseek");
+  };
+  measure("pread", [&](uint32_t i) { return ::pread(fd, bytes.data(), kPage, place(i)); });
+  measure("pwrite", [&](uint32_t i) { return ::pwrite(fd, bytes.data(), kPage, place(i)); });
+  measure("read", [&](uint32_t i) { return rewind(i), ::read(fd, bytes.data(), kPage); });
+  measure("write", [&](uint32_t i) { return rewind(i), ::write(fd, bytes.data(), kPage); });
+  std::printf("\n");
+  return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -392,7 +425,8 @@ int main(int argc, char** argv) {
                                                                    {"no_room", no_room},
                                                                    {"own_part", writes_own_part},
                                                                    {"byte", writes_byte},
-                                                                   {"fill", fills}};
+                                                                   {"fill", fills},
+                                                                   {"bench", bench}};
   const auto command = argc < 3 ? commands.end() : commands.find(argv[1]);
   if (command == commands.end()) {
     std::fprintf(stderr, "usage: direct_io COMMAND FILE [ARGUMENTS]\n");

@@ -109,6 +109,28 @@ done
 for pid in "${pids[@]}"; do wait "$pid" || fail "two writers and flips"; done
 say "two writers, $flips flips"
 
+# Programs that know nothing of it.
+if command -v fio >/dev/null; then
+  for engine in psync sync pvsync; do
+    by_itself fio --name=job --directory="$mnt" --ioengine="$engine" --rw=randwrite --bsrange=512-64k --size=12M --numjobs=2 \
+      --verify=crc32c --verify_fatal=1 --fallocate=none --output="$work/fio.log" || fail "fio $engine: $(cat "$work/fio.log")"
+    rm "$mnt"/job.*
+  done
+  say "fio verifies what it has written"
+fi
+if command -v sqlite3 >/dev/null; then
+  for mode in DELETE WAL; do
+    by_itself sqlite3 "$mnt/db" "PRAGMA journal_mode=$mode; PRAGMA cache_size=20; CREATE TABLE t$mode(a INTEGER PRIMARY KEY, b BLOB);
+      WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 5000) INSERT INTO t$mode SELECT x, randomblob(300) FROM c;
+      UPDATE t$mode SET b = randomblob(400) WHERE a % 3 = 0; DELETE FROM t$mode WHERE a % 7 = 0;
+      SELECT count(*), sum(length(b)) FROM t$mode; PRAGMA integrity_check;" >"$work/sql.log" || fail "sqlite3, $mode"
+    grep -qx ok "$work/sql.log" || fail "sqlite3, $mode: $(cat "$work/sql.log")"
+    [[ $(sqlite3 "$mnt/db" "SELECT count(*), sum(length(b)) FROM t$mode; PRAGMA integrity_check;") = "$(tail -n 2 "$work/sql.log")" ]] ||
+      fail "sqlite3, $mode: something else is found without the shim"
+  done
+  say "sqlite3 finds what it has written"
+fi
+
 # Whoever may not keep setuid by writing does not.
 if command -v setpriv >/dev/null; then
   by_itself "$program" fill "$mnt/setuid"

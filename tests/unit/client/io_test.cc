@@ -166,8 +166,16 @@ TEST_F(IoTest, WritesChangeNoTimesAndNoSize) {
 
 TEST_F(IoTest, AFilledHoleIsToldTheKernel) {
   take_on();
-  const ScopedHandler fills("client.io.copied", [&] { slot().blocks += 1; });
+  {
+    const ScopedHandler fills("client.io.copied", [&] { slot().blocks += 1; });
+    EXPECT_EQ(timely_write(7, "xyz"), IoTable::kKernel);
+  }
+  // There are more of them, most likely; but not for ever.
   EXPECT_EQ(timely_write(7, "xyz"), IoTable::kKernel);
+  int left = 1000;
+  while (left > 0 && timely_write(7, "xyz") == IoTable::kKernel) --left;
+  EXPECT_GT(left, 0);
+  EXPECT_EQ(timely_write(7, "xyz"), 3);
 }
 
 TEST_F(IoTest, DueAccessTimesAreTheKernels) {

@@ -228,7 +228,7 @@ TEST_F(Posix, SharedMappingsAndCallsSeeTheSameBytes) {
   EXPECT_EQ(bytes[5000], 'a');
   put(fd, 5000, "written");
   EXPECT_EQ(std::string(bytes + 5000, 7), "written");
-  std::memcpy(bytes + 2 * kPage, "stored", 6);
+  std::string_view("stored").copy(bytes + 2 * kPage, 6);
   EXPECT_EQ(at(fd, 2 * kPage, 6), "stored");
   EXPECT_EQ(in_child(0,
                      [] {
@@ -255,7 +255,7 @@ TEST_F(Posix, AMappedHoleFillsFromBothSides) {
   EXPECT_EQ(bytes[kMiB], '\0');
   put(fd, kMiB, "by write");
   EXPECT_EQ(std::string(bytes + kMiB, 8), "by write");
-  std::memcpy(bytes + 3 * kMiB, "by store", 8);
+  std::string_view("by store").copy(bytes + 3 * kMiB, 8);
   EXPECT_EQ(at(fd, 3 * kMiB, 8), "by store");
   ASSERT_EQ(err(::fsync(fd)), 0);
   ::munmap(bytes, 4 * kMiB);

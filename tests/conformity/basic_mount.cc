@@ -200,7 +200,7 @@ TEST_F(Posix, MappingsAndDirectIoOfOneDescriptor) {
       auto* const bytes = static_cast<char*>(::mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
       if (bytes == MAP_FAILED && errno == ENODEV) GTEST_SKIP() << "this kernel does not map DAX files shared";
       ASSERT_NE(bytes, MAP_FAILED) << errno;
-      std::memcpy(bytes + 5000, "store", 5);
+      std::string_view("store").copy(bytes + 5000, 5);
       ASSERT_EQ(err(::msync(bytes, kSize, MS_SYNC)), 0);
       char found[6] = {};
       EXPECT_EQ(::pread(fd, found, 5, 5000), 5);

@@ -123,7 +123,7 @@ TEST_F(Posix, SetuidProgramsRunAsTheirOwner) {
                        });
                        char text[20] = {};
                        if (result != 0 || ::read(out[0], text, sizeof text - 1) <= 0) return 2;
-                       return std::atoi(text) == static_cast<int>(kOther) ? 0 : 3;
+                       return std::strtol(text, nullptr, 10) == static_cast<int>(kOther) ? 0 : 3;
                      }),
             0);
 }

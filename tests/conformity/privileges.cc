@@ -255,7 +255,7 @@ TEST_F(Posix, SetuidIsGoneForTheNextExec) {
                          });
                          char text[20] = {};
                          if (result != 0 || ::read(out[0], text, sizeof text - 1) <= 0) return 4;
-                         return std::atoi(text) == static_cast<int>(kUser) ? 0 : 5;
+                         return std::strtol(text, nullptr, 10) == static_cast<int>(kUser) ? 0 : 5;
                        }),
               0)
         << "O_TRUNC: " << truncates << "; 5: it ran as root";

@@ -36,6 +36,12 @@ uint64_t number_of(const char* variable, uint64_t otherwise) {
   return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
 }
 
+std::string in(std::string path, const std::string& name) {
+  path += '/';
+  path += name;
+  return path;
+}
+
 int protection(const char* name) {
   int value = 0;
   std::ifstream(std::string("/proc/sys/fs/protected_") + name) >> value;
@@ -52,14 +58,17 @@ class TreeCheck {
   std::string folder(const Node& node, const std::string& path) {
     if (model_.may_see(node, who_, 4)) {
       std::string expected;
-      for (const auto& [name, child] : node.entries) expected += name + '\n';
+      for (const auto& [name, child] : node.entries) {
+        expected += name;
+        expected += '\n';
+      }
       if (const Outcome found = Real::list(path, O_NOATIME); found != Outcome{0, expected}) {
         return path + " has the names\n" + to_string(found) + "\nand not\n" + expected;
       }
     }
     if (!model_.may_see(node, who_, 1)) return {};
     for (const auto& [name, child] : node.entries) {
-      if (std::string wrong = one(*child, path + "/" + name); !wrong.empty()) return wrong;
+      if (std::string wrong = one(*child, in(path, name)); !wrong.empty()) return wrong;
     }
     return {};
   }
@@ -76,7 +85,8 @@ class TreeCheck {
     for (const auto& [name, value] : node.xattrs) {
       std::string buffer(4096, '\0');
       const ssize_t length = ::getxattr(path.c_str(), name.c_str(), buffer.data(), buffer.size());
-      if (length < 0 || buffer.substr(0, static_cast<size_t>(length)) != value) return path + ": xattr " + name;
+      if (length < 0 || buffer.substr(0, static_cast<size_t>(length)) != value)
+        return in(path, name) + ": another value of the xattr";
     }
     return {};
   }
@@ -97,8 +107,9 @@ class TreeCheck {
 void open_up(const Node& node, const std::string& path) {
   for (const auto& [name, child] : node.entries) {
     if (!child->is_dir()) continue;
-    ::chmod((path + "/" + name).c_str(), 0700);
-    open_up(*child, path + "/" + name);
+    const std::string inner = in(path, name);
+    ::chmod(inner.c_str(), 0700);
+    open_up(*child, inner);
   }
 }
 
@@ -166,12 +177,13 @@ int run(const char* dir) {
   const Who me{::geteuid(), ::getegid(), ::getegid()};
   std::vector<Who> users{me};
   if (me.uid == 0) users = {me, me, {1001, 1001, 2001}, {1001, 1001, 2001}, {1002, 1002, 2001}};
+  const char* const lie = std::getenv("UDAX_MODEL_LIE");
   Rules rules{protection("hardlinks"),
               protection("symlinks"),
               protection("regular"),
               protection("fifos"),
               std::getenv("UDAX_PEER") == nullptr,
-              std::getenv("UDAX_MODEL_LIE") == nullptr ? "" : std::getenv("UDAX_MODEL_LIE")};
+              lie == nullptr ? "" : lie};
   const uint64_t seed = number_of("UDAX_SEED", std::random_device()());
   const uint64_t ops = number_of("UDAX_OPS", 20000);
   std::printf("UDAX_SEED=%llu UDAX_OPS=%llu\n", static_cast<unsigned long long>(seed),  // NOLINT: printf's type

@@ -94,6 +94,7 @@ bool Model::leaves(const Op& op) const {
 
 int Model::may_create(const Place& place, const Who& who) const {
   if (place.node != nullptr) return EEXIST;
+  if (place.dir == nullptr) return ENOENT;
   return may(*place.dir, who, kWrite | kSearch) ? 0 : EACCES;
 }
 
@@ -215,7 +216,7 @@ Outcome Model::rmdir(const Op& op) {
 
 int Model::rename_checks(const Op& op, const Place& from, const Place& to) const {
   const bool exchange = (op.flags & RENAME_EXCHANGE) != 0;
-  if (from.node == nullptr) return ENOENT;
+  if (from.node == nullptr || from.dir == nullptr || to.dir == nullptr) return ENOENT;
   if ((op.flags & RENAME_NOREPLACE) != 0 && to.node != nullptr) return EEXIST;
   if (exchange && to.node == nullptr) return ENOENT;
   for (const Node* up = to.dir; up != nullptr; up = up->parent) {

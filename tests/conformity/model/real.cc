@@ -94,7 +94,7 @@ void Real::keep(int slot, int fd) {
 
 Outcome Real::apply(const Op& op) {
   become(op.who);
-  const Outcome outcome = op.call <= Call::kFstat ? on_slot(op) : on_path(op);
+  Outcome outcome = op.call <= Call::kFstat ? on_slot(op) : on_path(op);
   become({});
   return outcome;
 }

@@ -19,6 +19,7 @@
 #include "base/sync_point.h"
 #include "client/io_table.h"
 #include "client/kernel.h"
+#include "client/stream_copy.h"
 
 namespace udax::client {
 namespace {
@@ -61,9 +62,11 @@ Look look_at(const direct::BoardSlot& slot) {
   return look;
 }
 
+// A store of the copy may be on its way while this looks. Whoever takes the view back interrupts this CPU first, and the store is out
+// then; memory of our own came there by a fault, which this load comes after. All stores are out when the file's user is
+// counted off.
 bool still_holds(const IoFile& file, const Look& before) {
-  // Stores of the copy are out, and its loads are in.
-  std::atomic_thread_fence(std::memory_order_seq_cst);
+  std::atomic_thread_fence(std::memory_order_acq_rel);
   if (UDAX_KNOB("client.io.no_second_look")) return true;
   return slot_word(file.view.slot->sequence) == before.sequence && !file.client->is_dead();
 }
@@ -162,7 +165,7 @@ ssize_t IoTable::write_at(Use& use, std::span<const iovec> from, uint64_t wanted
   }
   auto* to = static_cast<std::byte*>(kernel::to_pointer(file.view.address + offset));
   for (const iovec& part : from) {
-    if (part.iov_len != 0) std::memcpy(to, part.iov_base, part.iov_len);
+    if (part.iov_len != 0) copy_to_pool(to, static_cast<const std::byte*>(part.iov_base), part.iov_len);
     to += part.iov_len;
   }
   UDAX_SYNC_POINT("client.io.copied");

@@ -32,6 +32,7 @@ say "through the kernel: $(tail -n 1 "$work/run.log")"
 # With both kinds of mapping in one process: it may be in the kernel, waiting for a page of the mount, when its views are taken back.
 for _ in {1..4}; do
   status=0
+  rm -f "$mnt/flips"  # a new one is a DAX file at the start, however the last one ended
   mode=flips storm flips "$UDAX_BIN/udaxctl" run -- || status=$?
   [[ $status -ne 137 ]] || fail "with flips, seed $seed: it hangs"
   [[ $status -eq 0 ]] || fail "with flips, seed $seed: $(tail -n 20 "$work/run.log")"

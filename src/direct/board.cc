@@ -51,7 +51,7 @@ void Board::give_back(uint32_t index) {
   taken_[index] = false;
 }
 
-Result<std::unique_ptr<BoardEntry>> BoardEntry::put(std::shared_ptr<Board> board, const BoardPolicy& policy,
+Result<std::unique_ptr<BoardEntry>> BoardEntry::put(const std::shared_ptr<Board>& board, const BoardPolicy& policy,
                                                     inode::Inode& inode) try {
   UDAX_TRY(const uint32_t index, board->take());
   std::unique_ptr<BoardEntry> entry(new (std::nothrow) BoardEntry(board, policy, inode, index));

@@ -62,7 +62,7 @@ struct BoardPolicy {
 class BoardEntry final : public mapping::StateWatcher {
  public:
   /// kNoMemory, kTooManyFiles. `inode` must outlive it.
-  [[nodiscard]] static Result<std::unique_ptr<BoardEntry>> put(std::shared_ptr<Board> board,
+  [[nodiscard]] static Result<std::unique_ptr<BoardEntry>> put(const std::shared_ptr<Board>& board,
                                                                const BoardPolicy& policy, inode::Inode& inode);
   ~BoardEntry() override;
 

@@ -63,7 +63,7 @@ class MappedFile {
   [[nodiscard]] uint32_t handle() const { return handle_; }
 
   /// Puts it on a board as well. kNoMemory, kTooManyFiles.
-  [[nodiscard]] Status show_on(std::shared_ptr<Board> board, const BoardPolicy& policy);
+  [[nodiscard]] Status show_on(const std::shared_ptr<Board>& board, const BoardPolicy& policy);
   /// Null: on none.
   [[nodiscard]] BoardEntry* shown() const { return shown_.get(); }
 

@@ -10,8 +10,8 @@
 
 namespace udax::direct {
 
-Status MappedFile::show_on(std::shared_ptr<Board> board, const BoardPolicy& policy) {
-  UDAX_TRY(shown_, BoardEntry::put(std::move(board), policy, inode()));
+Status MappedFile::show_on(const std::shared_ptr<Board>& board, const BoardPolicy& policy) {
+  UDAX_TRY(shown_, BoardEntry::put(board, policy, inode()));
   return {};
 }
 

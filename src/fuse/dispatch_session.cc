@@ -16,9 +16,12 @@
 // NO_OPEN_SUPPORT (an open file must keep its blocks), ASYNC_DIO (the thread that replies to a direct read then marks the
 // pages of the reader's buffer dirty, and waits for their locks; if they are a mapping of a file of ours, their locks
 // may wait for a write-back that only we can serve; without it the reader waits by itself), FLOCK and POSIX_LOCKS (see dispatcher.h).
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "base/log.h"
+#include "base/sync_point.h"
 #include "fuse/call.h"
 #include "fuse/dispatcher.h"
 
@@ -95,6 +98,7 @@ Status Dispatcher::destroy(Call&) { return {}; }
 Status Dispatcher::notify_reply(Call& call) {
   UDAX_TRY(const auto in, call.in.take<fuse_notify_retrieve_in>());
   UDAX_TRY(const auto bytes, call.in.take_bytes(in.size));
+  if (UDAX_KNOB("fuse.notify_reply_late")) ::usleep(5'000);
   if (retrieval_taker_ != nullptr) retrieval_taker_->take_retrieved(call.header().unique, bytes);
   return {};
 }

@@ -98,6 +98,11 @@ const Dispatcher::Entry* Dispatcher::find(uint32_t opcode) {
   return &table[opcode];
 }
 
+bool Dispatcher::replies_to(uint32_t opcode) {
+  const Entry* const entry = find(opcode);
+  return entry == nullptr || entry->replies;
+}
+
 void Dispatcher::handle(const Request& request, ReplyChannel& channel) noexcept {
   const ServingScope scope;
   Call call(request, channel);

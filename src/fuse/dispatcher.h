@@ -127,6 +127,8 @@ class Dispatcher {
   Dispatcher(const Dispatcher&) = delete;
   Dispatcher& operator=(const Dispatcher&) = delete;
 
+  /// Requests of this kind get a reply.
+  [[nodiscard]] static bool replies_to(uint32_t opcode);
   /// Serves one request; has replied when it returns.
   void handle(const Request& request, ReplyChannel& channel) noexcept;
 

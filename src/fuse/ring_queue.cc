@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/sync_point.h"
 
 #ifndef PR_SET_IO_FLUSHER
 #define PR_SET_IO_FLUSHER 57
@@ -184,12 +185,16 @@ void RingQueue::serve(RingEntry& entry) {
     return;
   }
   const uint32_t opcode = entry.header().opcode;
+  const bool has_reply = Dispatcher::replies_to(opcode) || UDAX_KNOB("fuse.ring.forget_entries");
   request->started_ns = monotonic_ns();
-  if (shared_.slow_guess->is_slow(opcode) && serve_slowly(entry, *request)) return;
+  // Whom an entry is handed to gives it back by replying.
+  if (has_reply && shared_.slow_guess->is_slow(opcode) && serve_slowly(entry, *request)) return;
   request->scratch = {scratch_.data(), kScratchSize};
   request->stats = stats_;
   shared_.dispatcher->handle(*request, entry);
   shared_.slow_guess->note(opcode, monotonic_ns() - request->started_ns);
+  // What has no reply in the protocol goes back with an empty one; otherwise the request's header would be taken for it.
+  if (!has_reply) (void)entry.send({sizeof(fuse_out_header), 0, entry.header().unique}, {});
   if (entry.is_attached()) submit(entry, wire::kRingCommitAndFetch);
 }
 

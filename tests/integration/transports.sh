@@ -76,6 +76,23 @@ mount_pool -o transport=auto
 unmount_pool
 "$UDAX_BIN/fsck.udaxfs" -n "$pool" >/dev/null
 
+if [[ -x $UDAX_BIN/lost_update ]] && grep -q UDAX_SYNC_POINTS:BOOL=ON "$UDAX_BIN/../CMakeCache.txt"; then
+  # What the daemon asks for comes by the ring as a request that has no reply; its entry must come back all the same, also where such
+  # requests take long. The control: it does not, and when all are gone, nobody is served.
+  ask_for_pages() { timeout -k 10 30 "$UDAX_BIN/lost_update" "$mnt/asked" 1 20 pages=3 beside mixed >"$work/asked.log" 2>&1; }
+  UDAX_KNOBS=fuse.notify_reply_late mount_pool -o transport=uring
+  ask_for_pages || fail "pages that are asked for: status $?: $(cat "$work/asked.log")"
+  unmount_pool
+  UDAX_KNOBS=fuse.notify_reply_late,fuse.ring.forget_entries mount_pool -o transport=uring
+  if ask_for_pages; then fail "control: entries do not get lost"; fi
+  kill -9 "$daemon"
+  wait "$daemon" 2>/dev/null || true
+  daemon=
+  umount_now -l
+  rm -f "$work/asked.log"
+  say "entries of requests without a reply come back; the control is found out"
+fi
+
 say "switched off"
 echo N >"$switch"
 : >"$work/daemon.log"

@@ -177,7 +177,8 @@ std::string folder_name(const std::string& top, uint64_t worker) { return top + 
 
 /// The filesystem has been taken away: the daemon is dead, or the mount is off and its mount point shows what is below it.
 bool is_gone(int error, const std::string& top) {
-  if (error == ENOTCONN || error == ECONNABORTED) return true;
+  // ECANCELED: what was under way by io_uring.
+  if (error == ENOTCONN || error == ECONNABORTED || error == ECANCELED) return true;
   return error == ENOENT && ::access(top.c_str(), F_OK) != 0;
 }
 

@@ -109,6 +109,26 @@ done
 for pid in "${pids[@]}"; do wait "$pid" || fail "two writers and flips"; done
 say "two writers, $flips flips"
 
+# The exerciser's calls, but for mappings: alone, and with others and flips.
+fsx=$UDAX_BIN/udax-fsx
+if [[ -x $fsx ]]; then
+  by_itself "$fsx" --save "$work" -d "$seconds" --no-mmap "$mnt/fsx" >"$work/fsx.log" 2>&1 || fail "udax-fsx: $(tail -n 40 "$work/fsx.log")"
+  by_itself "$fsx" --save "$work" -d "$seconds" --no-mmap -j 3 --flipper "$mnt/fsx" >"$work/fsx.log" 2>&1 ||
+    fail "udax-fsx, three processes: $(tail -n 40 "$work/fsx.log")"
+  say "udax-fsx: $(tail -n 1 "$work/fsx.log")"
+fi
+
+# What is removed and closed gives its space back at once.
+by_itself python3 -c "
+import os, sys
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+for i in range(160): os.pwrite(fd, b'x' * 65536, i * 65536)
+for i in range(160): os.pread(fd, 65536, i * 65536)
+os.unlink(sys.argv[1])
+before = os.statvfs(sys.argv[2]).f_bfree
+os.close(fd)
+assert os.statvfs(sys.argv[2]).f_bfree >= before + 2560" "$mnt/removed" "$mnt" || fail "a removed file keeps its space"
+
 # Programs that know nothing of it.
 if command -v fio >/dev/null; then
   for engine in psync sync pvsync; do
@@ -156,6 +176,7 @@ check_pool
 say "setuid, limits, no room"
 
 # The daemon dies in the middle.
+: >"$work/said"
 mount_pool -o direct=owner
 by_itself "$program" until_error "$mnt/dies" >"$work/said" 2>&1 &
 runner=$!
@@ -168,17 +189,30 @@ wait "$runner" || status=$?
 say "the daemon died: $(tail -n 1 "$work/said")"
 
 # It is unmounted in the middle: the same.
-mount_pool -o direct=owner
-by_itself "$program" until_error "$mnt/ends" >"$work/said" 2>&1 &
-runner=$!
-wait_for "it reads and writes" grep -q begun "$work/said"
-sleep 0.5
-kill -TERM "$daemon"
-status=0
-wait "$runner" || status=$?
-[[ $status -eq 0 ]] || fail "unmounted: $status, $(cat "$work/said")"
 ended() { ! kill -0 "$daemon" 2>/dev/null; }
-wait_for "the daemon has ended" ended
-wait "$daemon" || fail "the daemon ended with $?"
-daemon=
+end_in_the_middle() {  # end_in_the_middle: status is the program's
+  by_itself "$program" until_error "$mnt/ends" reads >"$work/said" 2>&1 &
+  runner=$!
+  wait_for "it reads and writes" grep -q begun "$work/said"
+  sleep 0.3
+  kill -TERM "$daemon"
+  status=0
+  wait "$runner" || status=$?
+  wait_for "the daemon has ended" ended
+  wait "$daemon" || fail "the daemon ended with $?"
+  daemon=
+}
+mount_pool -o direct=owner
+end_in_the_middle
+[[ $status -eq 0 ]] || fail "unmounted: $status, $(cat "$work/said")"
 say "unmounted in the middle: $(tail -n 1 "$work/said")"
+if [[ -n $has_knobs ]]; then
+  for _ in {1..8}; do
+    UDAX_KNOBS=direct.board.no_retirement mount_pool -o direct=owner
+    end_in_the_middle
+    [[ $status -eq 0 ]] || break
+  done
+  [[ $status -ne 0 ]] || fail "without memory in place of views: nothing was noticed"
+  if grep '^error' "$work/said"; then fail "without memory in place of views: an error"; fi
+  say "without memory in place of views: a signal"
+fi

@@ -92,7 +92,8 @@ struct Process {
 
 class PlayedClient : public ::testing::Test {
  protected:
-  explicit PlayedClient(fs::DaxMode dax = fs::DaxMode::kAlways) : dax_(dax) {}
+  explicit PlayedClient(fs::DaxMode dax = fs::DaxMode::kAlways, uint32_t setup_flags = kSetupNoTracking)
+      : dax_(dax), setup_flags_(setup_flags) {}
   void SetUp() override {
     ::signal(SIGPIPE, SIG_IGN);
     mkfs::MakeOptions make;
@@ -134,6 +135,9 @@ class PlayedClient : public ::testing::Test {
     auto got = receive_packet(control_.get(), std::as_writable_bytes(std::span(&reply, 1)));
     if (!got) reply.error = ECONNRESET;
     if (got && request.type == static_cast<uint32_t>(RequestType::kHello)) stream_ = std::move((*got)[0]);
+    if (got && got->size() == 2 && request.type == static_cast<uint32_t>(RequestType::kSetup)) {
+      board_ = std::move((*got)[1]);
+    }
     return reply;
   }
   void shake_hands() {
@@ -147,12 +151,13 @@ class PlayedClient : public ::testing::Test {
     setup.offset = kBase;
     setup.length = kSize;
     setup.file_offset = uint64_t{1} << 41;
-    setup.flags = kSetupNoTracking;
+    setup.flags = setup_flags_;
     const std::array<int, 2> descriptors{process_.faults.get(), process_.pagemap.get()};
     ASSERT_EQ(ask(setup, descriptors).error, 0U);
   }
-  Reply open_file(uint32_t flags) {
+  Reply open_file(uint32_t flags, uint32_t request_flags = 0) {
     Request request;
+    request.flags = request_flags;
     request.type = static_cast<uint32_t>(RequestType::kOpen);
     const auto cookie = jar_.issue({attr_.ino, attr_.generation, flags, 0}, monotonic_ns());
     if (cookie) std::copy(cookie->begin(), cookie->end(), request.cookie);
@@ -216,6 +221,7 @@ class PlayedClient : public ::testing::Test {
   }
 
   const fs::DaxMode dax_;
+  const uint32_t setup_flags_;
   Process process_;
   std::shared_ptr<Medium> medium_ = std::make_shared<Medium>();
   std::unique_ptr<fs::Filesystem> fs_;
@@ -227,6 +233,7 @@ class PlayedClient : public ::testing::Test {
   std::unique_ptr<Shared> shared_;
   OwnedFd control_;
   OwnedFd stream_;
+  OwnedFd board_;
   std::unique_ptr<Client> client_;
   std::thread server_;
   std::thread mapper_;

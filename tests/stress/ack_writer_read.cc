@@ -95,7 +95,8 @@ std::optional<State> read_folder(const std::string& folder, std::string* why) {
         ++found;
       }
     }
-    for (const auto& [path, node] : state.names) {
+    for (const auto& [path, named] : state.names) {
+      const auto& node = named;  // clang 14 does not capture a binding
       const auto it = std::find_if(nodes.begin(), nodes.end(), [&](const auto& n) { return n.second == node; });
       const auto& [said, found] = links[it->first];
       if (said != found) throw Failure{path + ": st_nlink is wrong"};

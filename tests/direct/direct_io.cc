@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
@@ -235,6 +236,52 @@ int numbers(char** arguments) {
   return 0;
 }
 
+// Threads read while another one puts other files, and children, in the way: each read is of one file, all of it.
+int threads(char** arguments) {
+  std::array<int, 4> fds{};
+  for (size_t i = 0; i < fds.size(); ++i) fds.at(i) = make(arguments[i % 2], i % 2 == 0 ? 'a' : 'b');
+  std::atomic<bool> is_over{false};
+  std::vector<std::thread> readers;
+  for (uint32_t id = 0; id < 4; ++id) {
+    readers.emplace_back([&, id] {
+      std::mt19937 random(id);
+      std::vector<char> bytes(kPage + 500);
+      while (!is_over.load()) {
+        const auto at = static_cast<off_t>(random() % (kPages * kPage));
+        const ssize_t got = ::pread(fds.at(random() % 4), bytes.data(), bytes.size(), at);
+        if (got < 0 && errno == EBADF) continue;  // just closed
+        expect(got > 0, "pread", got);
+        expect(bytes[0] == 'a' || bytes[0] == 'b', "a byte of no file", bytes[0]);
+        equal(std::count(bytes.data(), bytes.data() + got, bytes[0]), got, "bytes of one file");
+      }
+    });
+  }
+  std::mt19937 random(9);
+  const time_t end = ::time(nullptr) + std::atoi(arguments[2]);
+  while (::time(nullptr) < end) {
+    const int fd = fds.at(random() % 4);
+    const uint64_t way = random() % 40;
+    if (way > 0) {
+      const int other = open_at(arguments[random() % 2], way % 2 == 0 ? O_RDWR : O_RDONLY);
+      if (way < 10) ::close(fd);
+      if (other != fd) {
+        equal(::dup2(other, fd), fd, "dup2");
+        equal(::close(other), 0, "close");
+      }
+      continue;
+    }
+    const pid_t child = ::fork();
+    char byte = 0;
+    if (child == 0) std::_Exit(::pread(fd, &byte, 1, 5) == 1 && (byte == 'a' || byte == 'b') ? 0 : 1);
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    equal(status, 0, "a child's read");
+  }
+  is_over.store(true);
+  for (std::thread& reader : readers) reader.join();
+  return 0;
+}
+
 // A position that parent and child share, and what one writes and the other reads.
 int forks(char** arguments) {
   const int fd = make(arguments[0], 'a');
@@ -428,6 +475,7 @@ int main(int argc, char** argv) {
                                                                    {"own_part", writes_own_part},
                                                                    {"byte", writes_byte},
                                                                    {"fill", fills},
+                                                                   {"threads", threads},
                                                                    {"bench", bench}};
   const auto command = argc < 3 ? commands.end() : commands.find(argv[1]);
   if (command == commands.end()) {

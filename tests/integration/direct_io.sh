@@ -46,8 +46,9 @@ by_itself "$program" numbers "$mnt/one" "$mnt/two" || fail "numbers"
 must_fail client.io.no_proof "$program" numbers "$mnt/one" "$mnt/two"
 by_itself "$program" forks "$mnt/forks" || fail "forks"
 by_itself "$program" locks "$mnt/locks" || fail "locks"
+by_itself "$program" threads "$mnt/one" "$mnt/two" "$seconds" || fail "threads"
 [[ $(direct_counter connects) -gt 4 ]] || fail "nothing was taken on"
-say "random calls, times, appends, numbers, forks, locks: as through the kernel"
+say "random calls, times, appends, numbers, forks, locks, threads: as through the kernel"
 
 # None of these is a request.
 by_itself "$program" fill "$mnt/many"

@@ -6,7 +6,7 @@
 // it, the inode is among the orphans until they are gone, and a mount after a crash finishes: a block behind the end
 // must not come back to sight when the file grows. Where an error stops it half-way, it is taken up again before the
 // file grows (resume_truncate).
-// Growing makes zeroes of what follows the old end in its block first.
+// Growing makes zeroes of what follows the old end in its block first; cutting does so afterwards, for those who map it.
 //
 // Locks: rwsem exclusive, then invalidate_lock exclusive while blocks go; every mapper lets go of the range first.
 #include "base/sync_point.h"
@@ -41,6 +41,18 @@ Status cut(const Ops& ops, inode::Inode& inode, FileBlock keep, const Also& firs
   }
 }
 
+/// Mappers show the last block as it is: behind the end must be zeroes. Not before the size is committed, up to where these bytes are the
+/// file's; if a crash comes between, or they are lost, it is growing that makes zeroes of them. REQUIRES: InvalidateLock.
+void clear_tail(const Ops& ops, inode::Inode& inode, uint64_t size) {
+  const uint64_t in_block = size % kBlockSize;
+  if (in_block == 0 || UDAX_KNOB("fs.truncate_leaves_tail")) return;
+  const SharedLockGuard guard(inode.extent_lock);
+  const auto last = extent::Reader(ops.meta(), inode.image()).lookup(FileBlock(size >> kBlockShift), 1);
+  if (!last || !last->is_data() || ops.medium().probe(offset_of(last->device), kBlockSize)) return;
+  ops.medium().zero_nt(offset_of(last->device) + in_block, kBlockSize - in_block);
+  (void)ops.settle();
+}
+
 }  // namespace
 
 Status Ops::resize(inode::Inode& inode, uint64_t size, const Also& also) const {
@@ -65,6 +77,7 @@ Status Ops::resize(inode::Inode& inode, uint64_t size, const Also& also) const {
     image.size = size;
     return also(change, image);
   }));
+  clear_tail(*this, inode, size);
   UDAX_SYNC_POINT("fs.truncate.done");
   copies_cut(inode, size);
   return {};

@@ -105,7 +105,7 @@ class Client {
   static constexpr std::chrono::milliseconds kPatience{200};
   static constexpr std::chrono::milliseconds kPatienceMin{5};
   /// Where nothing that it may wait for is kept waiting (mapping::Patience).
-  static constexpr std::chrono::milliseconds kLongPatience{5000};
+  static constexpr std::chrono::milliseconds kLongPatience{2000};
   /// For so long after it was late.
   static constexpr std::chrono::seconds kGrudge{5};
 

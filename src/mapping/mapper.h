@@ -45,7 +45,7 @@ struct ByteRange {
 /// How long hold() waits for a holder that does not answer.
 enum class Patience {
   kShort,  // the kernel sends nothing back from its page cache until the caller is done (truncation): the holder may wait for that
-  kLong,   // nothing that the holder may wait for waits for the caller
+  kLong,   // it does: only what waits in turn for a view of this range is kept waiting
 };
 
 class Mapper {

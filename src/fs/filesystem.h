@@ -211,6 +211,8 @@ class Filesystem {
   /// Takes back the copies that a write() has made stale. REQUIRES: no lock, and a thread that the holder of the copies
   /// does not wait for. To be called before whoever wrote is told so.
   void recall(OpenFile& file, const StaleCopies& stale);
+  /// Takes back all copies, so that holes to which somebody has stored are none. REQUIRES: as recall().
+  void recall_holes(OpenFile& file);
   /// Takes back the copies of the pages of which [offset, end) is a part only, of files of any kind. REQUIRES: as recall().
   void recall_edges(OpenFile& file, uint64_t offset, uint64_t end);
 
@@ -224,7 +226,9 @@ class Filesystem {
   [[nodiscard]] Result<uint64_t> copy_range(OpenFile& from, uint64_t from_offset, OpenFile& to, uint64_t to_offset,
                                             uint64_t length, bool whole_pages = false);
   /// `data`: SEEK_DATA, else SEEK_HOLE. kNoDevice.
-  [[nodiscard]] Result<uint64_t> seek(OpenFile& file, uint64_t offset, bool data);
+  /// `in_doubt`, if given, is set where a hole was met and a page cache may have stores to it that did not come back yet: after
+  /// recall_holes() it can be told.
+  [[nodiscard]] Result<uint64_t> seek(OpenFile& file, uint64_t offset, bool data, bool* in_doubt = nullptr);
   [[nodiscard]] Status fsync(OpenFile& file, bool data_only);
   /// The same of bytes [from, to): msync(2).
   [[nodiscard]] Status fsync_range(OpenFile& file, uint64_t from, uint64_t to);

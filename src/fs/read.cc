@@ -69,6 +69,10 @@ Result<uint64_t> gather(const Ops& ops, const format::Inode& image, uint64_t off
   return size;
 }
 
+bool has_zeroes(const std::vector<iovec>& pieces) {
+  return std::any_of(pieces.begin(), pieces.end(), [](const iovec& piece) { return piece.iov_base == kZeroes; });
+}
+
 /// The pieces could not be delivered: what cannot be read of them is known to be lost from now on.
 void probe(const media::Medium& medium, const std::vector<iovec>& pieces) {
   for (const iovec& piece : pieces) {
@@ -122,6 +126,9 @@ Status Ops::read_held(inode::Inode& inode, uint64_t offset, uint64_t size, const
   std::vector<iovec>& pieces = scratch();
   UDAX_TRY(const uint64_t sound, gather(*this, image, offset, size, pieces));
   if (sound < size && (is_whole || sound == 0)) return meta().lost("a part of a file", inode.ino().value);
+  if (is_whole && !inode.has_shown_holes.load(std::memory_order_relaxed) && has_zeroes(pieces)) {
+    inode.has_shown_holes.store(true);
+  }
   UDAX_SYNC_POINT("fs.read.gathered");
   const Status delivered = sink(pieces, sound);
   if (!delivered && delivered.error() == Error::kIo) probe(medium(), pieces);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// SEEK_DATA, SEEK_HOLE, and where a file lies. Unwritten extents count as holes: they hold nothing.
+// SEEK_DATA, SEEK_HOLE, and where a file lies. Unwritten extents count as holes: they hold nothing. What was stored to a hole through a
+// page cache is not in the file yet, and the kernel does not write it back before it asks: who asks finds out by `in_doubt`.
 //
 // Locks: rwsem and extent_lock shared.
 #include <algorithm>
@@ -10,7 +11,7 @@
 
 namespace udax::fs {
 
-Result<uint64_t> Filesystem::seek(OpenFile& file, uint64_t offset, bool data) {
+Result<uint64_t> Filesystem::seek(OpenFile& file, uint64_t offset, bool data, bool* in_doubt) {
   const Ops ops{*this};
   inode::Inode& inode = file.inode();
   if (!inode.is_reg()) return Error::kInvalid;
@@ -22,11 +23,17 @@ Result<uint64_t> Filesystem::seek(OpenFile& file, uint64_t offset, bool data) {
   const FileBlock end(blocks_for(size));
   for (FileBlock at(offset >> kBlockShift); at < end;) {
     UDAX_TRY(const extent::Mapping m, map.lookup(at, end - at));
+    if (!m.is_data() && in_doubt != nullptr && inode.has_shown_holes.load()) *in_doubt = true;
     if (m.is_data() == data) return std::max(offset, at.value << kBlockShift);
     at = m.end();
   }
   if (data) return Error::kNoDevice;
   return size;  // the hole that follows every file
+}
+
+void Filesystem::recall_holes(OpenFile& file) {
+  file.inode().has_shown_holes.store(false);  // from here on they count anew
+  mappers().drop_copies(file.inode().ino(), {});
 }
 
 Result<std::vector<ExtentInfo>> Filesystem::extents(Ino ino, uint64_t offset, size_t count_max) try {

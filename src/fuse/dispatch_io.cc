@@ -157,9 +157,26 @@ Status Dispatcher::lseek(Call& call) {
   UDAX_TRY(const auto in, call.in.take<fuse_lseek_in>());
   if (in.whence != SEEK_DATA && in.whence != SEEK_HOLE) return Error::kInvalid;
   if (in.offset > kOffsetMax) return Error::kNoDevice;
-  UDAX_TRY(const auto file, handles_.acquire(in.fh, call.ino(), false));
+  UDAX_TRY(auto file, handles_.acquire(in.fh, call.ino(), false));
+  const bool is_data = in.whence == SEEK_DATA;
   fuse_lseek_out out{};
-  UDAX_TRY(out.offset, fs_.seek(*file, in.offset, in.whence == SEEK_DATA));
+  bool in_doubt = false;
+  const auto found = fs_.seek(*file, in.offset, is_data, &in_doubt);
+  if (in_doubt && !UDAX_KNOB("fuse.seek_trusts_extents")) {
+    const auto kept = std::make_shared<HandleTable::Use>(std::move(file));
+    if (finish_later(call, recalls_,
+                     [this, kept, in, is_data, unique = call.header().unique](ReplyChannel& channel) {
+                       fs_.recall_holes(**kept);
+                       const auto sure = fs_.seek(**kept, in.offset, is_data);
+                       const fuse_lseek_out reply{sure ? *sure : 0};
+                       Call::send_to(channel, unique, sure ? Status() : Status(sure.error()),
+                                     sure ? std::as_bytes(std::span(&reply, 1)) : std::span<const std::byte>());
+                     })) {
+      return {};
+    }
+    // No thread to do it, at the mount's end.
+  }
+  UDAX_TRY(out.offset, found);
   (void)call.send(out);
   return {};
 }

@@ -82,6 +82,8 @@ class Inode {
   /// Open handles by how they were opened; changed as open_count is.
   std::atomic<uint32_t> open_dax{0};
   std::atomic<uint32_t> open_cached{0};
+  /// A page cache was given zeroes where the file has no data: what is stored to such a page is not known here before it comes back.
+  std::atomic<bool> has_shown_holes{false};
   /// Counts failures to make data durable, so that each open handle can tell it once.
   std::atomic<uint32_t> write_errors{0};
 

@@ -14,7 +14,8 @@
 #   UDAX_PEER=DIR     a control run: "mounts" are a folder of DIR, on another filesystem, and there are no daemon and
 #                     no pool. What fails there is wrong in the script.
 #
-# Defines: work (scratch folder), pool, mnt, daemon (its pid, or empty).
+# Defines: work (scratch folder), pool, mnt, daemon (its pid, or empty); msync_seek: not empty where stores through mappings must be
+# synced for SEEK_DATA to find them (Linux before 6.16 sends pages back after the daemon has taken them back).
 
 # shellcheck shell=bash
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -79,6 +80,9 @@ fi
 mnt=$work/mnt
 daemon=
 peer=
+msync_seek=
+# shellcheck disable=SC2034  # for the scripts
+[[ $(printf '%s\n' 6.16 "$(uname -r)" | sort -V | head -n 1) == 6.16 ]] || msync_seek=yes
 mkdir "$mnt"
 
 is_mounted() { awk -v m="$mnt" '$5 == m {found = 1} END {exit !found}' /proc/self/mountinfo; }

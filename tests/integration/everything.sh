@@ -53,9 +53,9 @@ job() {  # job NAME FUNCTION ARGUMENTS...
 storms() {  # storms SECONDS
   "$UDAX_BIN/udax-storm" -f -s "$seed" -d "$1" -j 2 --dax-flip --save "$work/save" "$load/storm"
 }
-fsx_alone() { "$UDAX_BIN/udax-fsx" -f -s "$seed" -d "$1" --msync-seek --dax-flip --save "$work/save" "$load/alone"; }
+fsx_alone() { "$UDAX_BIN/udax-fsx" -f -s "$seed" -d "$1"${msync_seek:+ --msync-seek} --dax-flip --save "$work/save" "$load/alone"; }
 fsx_shared() {  # without what the kernel loses by itself: docs/testing.md
-  "$UDAX_BIN/udax-fsx" -f -s "$seed" -d "$1" -j 2 --unit 100 --msync-seek --flipper --no-truncate --no-append \
+  "$UDAX_BIN/udax-fsx" -f -s "$seed" -d "$1" -j 2 --unit 100${msync_seek:+ --msync-seek} --flipper --no-truncate --no-append \
     --save "$work/save" "$load/shared"
 }
 fios() {

@@ -11,8 +11,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/exerciser_common.sh"
 take_exerciser udax-fsx 3
 
-# The kernel asks a FUSE filesystem for holes without writing dirty pages back first.
-fuse=(--msync-seek)
+fuse=(${msync_seek:+--msync-seek})
 # A cached file that grows in a page to which others store through mappings may lose bytes: see docs/testing.md, "What the
 # kernel's FUSE makes impossible".
 cached=(--no-truncate --no-append)

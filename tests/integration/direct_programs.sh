@@ -108,6 +108,17 @@ if here_is git; then
   say "git: add, commit, gc, fsck"
 fi
 
+if [[ -x $UDAX_BIN/udax-fsx ]]; then
+  for how in "" --reads-and-writes; do
+    before=$(direct_counter maps)
+    # shellcheck disable=SC2086  # nothing, or an option
+    timeout -s KILL 100 "$UDAX_BIN/udaxctl" run $how -- "$UDAX_BIN/udax-fsx" -f -d 4 -s "$RANDOM" --dax-flip ${msync_seek:+--msync-seek} \
+      --save "$work" "$mnt/fsx" >"$work/fsx.log" 2>&1 || fail "udax-fsx $how: $(cat "$work/fsx.log")"
+    was_direct udax-fsx "$before"
+    say "udax-fsx $how: $(tail -n 1 "$work/fsx.log")"
+  done
+fi
+
 [[ $(direct_counter cut_offs) -eq 0 ]] || fail "a client was cut off"
 find "$mnt" -type f ! -path '*/.git/*' -exec md5sum {} + | sort >"$work/sums"
 remount_pool

@@ -53,9 +53,10 @@ class Process {
     });
   }
   [[nodiscard]] bool is_done() const { return done_.load(); }
-  /// It does not get to its end by itself.
-  [[nodiscard]] bool must_wait() const {
-    std::this_thread::sleep_for(50ms);
+  /// It does not get to its end by itself. Where it should, in a control: `patience` so long that a busy machine is no reason.
+  [[nodiscard]] bool must_wait(std::chrono::milliseconds patience = 50ms) const {
+    const auto end = std::chrono::steady_clock::now() + patience;
+    while (!is_done() && std::chrono::steady_clock::now() < end) std::this_thread::sleep_for(1ms);
     return !is_done();
   }
   void join() {

@@ -36,7 +36,7 @@ struct Outcome {
 };
 
 /// A write fault stands at `point` while the file is cut to nothing.
-Outcome play(Stage& stage, const char* point, Ino f) {
+Outcome play(Stage& stage, const char* point, Ino f, std::chrono::milliseconds patience = 50ms) {
   Outcome out;
   Process p0;
   Process truncater;
@@ -45,7 +45,7 @@ Outcome play(Stage& stage, const char* point, Ino f) {
   p0.run([&] { out.store = mapping.store(0, "x", 1); });
   EXPECT_TRUE(gate.wait_reached());
   truncater.run([&] { stage.resize(f, 0); });
-  out.waited = truncater.must_wait();
+  out.waited = truncater.must_wait(patience);
   gate.open();
   p0.join();
   truncater.join();
@@ -102,7 +102,7 @@ TEST_F(Race2, TheFaultWaitsForTheTruncation) {
 TEST_F(Race2, ControlTheFaultAllocatesBehindTheEnd) {
   Stage stage;
   const ScopedKnob knob("dax.fault.skip_invalidate_lock");
-  const Outcome out = play(stage, "dax.fault.within", stage.hole("f", kBlockSize));
+  const Outcome out = play(stage, "dax.fault.within", stage.hole("f", kBlockSize), 10s);
   EXPECT_FALSE(out.waited);
   EXPECT_EQ(out.store, Touch::kBeyondEnd) << "the check after the allocation";
   EXPECT_EQ(out.blocks, 1U) << "what the kernel of 2014 left";

@@ -42,7 +42,7 @@ struct Outcome {
 };
 
 /// A flip stands at `point` while a process stores through a view that it has, or wants.
-Outcome play(Stage& stage, const char* point) {
+Outcome play(Stage& stage, const char* point, std::chrono::milliseconds patience = 50ms) {
   Outcome out;
   const Ino f = stage.file("f", std::string(2 * kBlockSize, 'd'));
   Process p0;
@@ -56,7 +56,7 @@ Outcome play(Stage& stage, const char* point) {
   });
   EXPECT_TRUE(gate.wait_reached());
   p0.run([&] { mapping.put(kBlockSize, "meanwhile"); });
-  out.waited = p0.must_wait();
+  out.waited = p0.must_wait(patience);
   gate.open();
   flipper.join();
   p0.join();
@@ -78,7 +78,7 @@ TEST_F(Race6, FaultsWaitForAFlip) {
 TEST_F(Race6, ControlAFaultMapsInTheMidstOfAFlip) {
   Stage stage;
   const ScopedKnob knob("dax.fault.skip_invalidate_lock");
-  const Outcome out = play(stage, "dax.drop.invalidated");
+  const Outcome out = play(stage, "dax.drop.invalidated", 10s);
   EXPECT_FALSE(out.waited);
   EXPECT_TRUE(out.has_view) << "made while the flag changed";
   stage.abandon();

@@ -32,7 +32,8 @@ struct Outcome {
 };
 
 /// A COW fault stands at `point` while another process does `what` to the file.
-Outcome play(Stage& stage, const char* point, Ino f, const std::function<void()>& what) {
+Outcome play(Stage& stage, const char* point, Ino f, const std::function<void()>& what,
+             std::chrono::milliseconds patience = 50ms) {
   Outcome out;
   Process p0;
   Process p1;
@@ -41,7 +42,7 @@ Outcome play(Stage& stage, const char* point, Ino f, const std::function<void()>
   p0.run([&] { out.store = mapping.store(0, "x", 1); });
   EXPECT_TRUE(gate.wait_reached());
   p1.run(what);
-  out.waited = p1.must_wait();
+  out.waited = p1.must_wait(patience);
   gate.open();
   p0.join();
   p1.join();
@@ -72,7 +73,8 @@ TEST_F(Race7, ControlAPageBehindTheEndIsCopied) {
   Stage stage;
   const ScopedKnob knob("dax.fault.skip_invalidate_lock");
   const Ino f = stage.file("f", std::string(kBlockSize, 'd'));
-  const Outcome out = play(stage, "dax.fault.within", f, [&] { stage.resize(f, 0); });
+  const Outcome out = play(
+      stage, "dax.fault.within", f, [&] { stage.resize(f, 0); }, 10s);
   EXPECT_FALSE(out.waited);
   EXPECT_EQ(out.store, Touch::kDone) << "no SIGBUS";
   EXPECT_EQ(out.copy, kZeroes);

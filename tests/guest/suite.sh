@@ -33,10 +33,10 @@ fi
 
 run_one() {  # run_one SCRIPT: sets outcome and reason
   local status=0
-  if [[ -x $UDAX_BIN/$1 ]]; then
-    timeout 5400 "${as[@]}" "$UDAX_BIN/$1" >"$log" 2>&1 || status=$?
-  else
+  if [[ -e $top/tests/integration/$1.sh ]]; then
     timeout 5400 "${as[@]}" env UDAX_POOL_PLACE="$place" bash "$top/tests/integration/$1.sh" >"$log" 2>&1 || status=$?
+  else
+    timeout 5400 "${as[@]}" "$UDAX_BIN/$1" >"$log" 2>&1 || status=$?
   fi
   reason=''
   case $status in

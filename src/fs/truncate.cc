@@ -45,7 +45,7 @@ Status cut(const Ops& ops, inode::Inode& inode, FileBlock keep, const Also& firs
 /// file's; if a crash comes between, or they are lost, it is growing that makes zeroes of them. REQUIRES: InvalidateLock.
 void clear_tail(const Ops& ops, inode::Inode& inode, uint64_t size) {
   const uint64_t in_block = size % kBlockSize;
-  if (in_block == 0 || UDAX_KNOB("fs.truncate_leaves_tail")) return;
+  if (in_block == 0 || UDAX_KNOB("fs.skip_zero_partial")) return;
   const SharedLockGuard guard(inode.extent_lock);
   const auto last = extent::Reader(ops.meta(), inode.image()).lookup(FileBlock(size >> kBlockShift), 1);
   if (!last || !last->is_data() || ops.medium().probe(offset_of(last->device), kBlockSize)) return;

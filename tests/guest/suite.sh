@@ -20,6 +20,7 @@ if [[ $who == user ]]; then
   # fusermount3 is what an ordinary user mounts by.
   [[ -u $(command -v fusermount3) ]] || { echo "RESULT $kind $who all SKIPPED 0 fusermount3 is not setuid root"; exit 0; }
   chown 65534:65534 "$place"
+  [[ -z ${UDAX_IN_GUEST:-} || -e /etc/mtab ]] || ln -s /proc/self/mounts /etc/mtab  # fusermount3 reads it
   # The tree may lie where only its owner gets to (/root). What is changed here is dropped with the guest.
   for folder in "$top" "$(realpath "$UDAX_BIN")"; do
     [[ -n ${UDAX_IN_GUEST:-} ]] || break

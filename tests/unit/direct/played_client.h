@@ -31,7 +31,7 @@ namespace udax::direct {
 
 inline constexpr uint64_t kPoolSize = uint64_t{16} << 20;
 inline constexpr uint64_t kSize = uint64_t{64} << 20;
-inline constexpr uint64_t kBase = uint64_t{1} << 40;
+inline constexpr uint64_t kBase = 0x7e9000000000;  // the sanitizers leave it to programs
 
 /// A pool in memory with something for a descriptor.
 class Medium final : public media::MemoryMedium {

@@ -18,7 +18,6 @@ namespace udax::client {
 namespace {
 
 constexpr uint64_t kOffsetMax = INT64_MAX;
-constexpr int kPopulateRead = 22;  // MADV_POPULATE_READ
 
 uint64_t whole_pages(uint64_t length) { return (length + kernel::kPage - 1) & ~(kernel::kPage - 1); }
 
@@ -251,11 +250,12 @@ UDAX_EXPORT int udax_protect(void* addr, size_t length, int prot) {
 
 UDAX_EXPORT int udax_advise(void* addr, size_t length, int advice) {
   // What would lose anything has no effect here; nor has it there.
-  const bool is_ahead = advice == MADV_WILLNEED || advice == kPopulateRead;
   return on_range(
       addr, length,
       [&](Client& client, uint64_t address, uint64_t bytes) { return client.advise(address, bytes, advice); },
-      [&](uint64_t address, uint64_t bytes) { return is_ahead ? kernel::advise(address, bytes, advice) : 0; });
+      [&](uint64_t address, uint64_t bytes) {
+        return kernel::asks_ahead(advice) ? kernel::advise(address, bytes, advice) : 0;
+      });
 }
 
 UDAX_EXPORT int udax_query(const void* addr, size_t length, struct udax_mapping* mapping, size_t size) {

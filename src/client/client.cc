@@ -59,13 +59,18 @@ int Client::open_file(int fd, const udax_ioc_direct* leave, File* file) {
     if (const int error = ask_leave(fd, &own); error != 0) return error;
     leave = &own;
   }
+  Reply reply;
+  return open_by(*leave, 0, file, &reply);
+}
+
+int Client::open_by(const udax_ioc_direct& leave, uint32_t flags, File* file, Reply* reply) {
   Request request;
   request.type = static_cast<uint32_t>(RequestType::kOpen);
-  static_assert(sizeof request.cookie == sizeof leave->cookie);
-  std::memcpy(request.cookie, leave->cookie, sizeof request.cookie);
-  Reply reply;
-  if (const int error = control_.call(request, &reply); error != 0) return error;
-  file->handle = static_cast<uint32_t>(reply.value[0]);
+  request.flags = flags;
+  static_assert(sizeof request.cookie == sizeof leave.cookie);
+  std::memcpy(request.cookie, leave.cookie, sizeof request.cookie);
+  if (const int error = control_.call(request, reply); error != 0) return error;
+  file->handle = static_cast<uint32_t>(reply->value[0]);
   file->is_open = true;
   return 0;
 }
@@ -277,12 +282,11 @@ int Client::protect(uint64_t address, uint64_t length, int prot) {
 }
 
 int Client::advise(uint64_t address, uint64_t length, int advice) {
-  constexpr int kPopulateRead = 22;  // MADV_POPULATE_READ
   const LockGuard lock(mutex_);
   settle();
   if (!views_.covers(address, address + length)) return kHandedOver;
   if (is_dead()) return ECONNRESET;
-  if (advice != MADV_WILLNEED && advice != kPopulateRead) return 0;
+  if (!kernel::asks_ahead(advice)) return 0;
   Request request = range_request(RequestType::kAdvise, address, length);
   request.flags = direct::kAdviseWillNeed;
   Reply reply;

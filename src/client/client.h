@@ -160,6 +160,9 @@ class Client {
   [[nodiscard]] std::shared_ptr<File> find_file(const FileId& id) const UDAX_REQUIRES(mutex_);
   int file_for(int fd, const udax_ioc_direct* leave, std::shared_ptr<File>* out) UDAX_REQUIRES(mutex_);
   int open_file(int fd, const udax_ioc_direct* leave, File* file) UDAX_REQUIRES(mutex_);
+  /// The request alone; `flags`: kOpen....
+  int open_by(const udax_ioc_direct& leave, uint32_t flags, File* file, direct::Reply* reply)
+      UDAX_REQUIRES(mutex_);
   void close_unused_files() UDAX_REQUIRES(mutex_);
   int find_place(const MapWish& wish, uint64_t* address) UDAX_REQUIRES(mutex_);
   int adopt(uint64_t address, uint64_t length) UDAX_REQUIRES(mutex_);

@@ -4,7 +4,6 @@
 // maps: where others get SIGBUS, its views become memory of the process, and the board says that what was found there is not
 // the file's.
 #include <array>
-#include <cstring>
 
 #include "client/client.h"
 #include "client/kernel.h"
@@ -13,8 +12,6 @@ namespace udax::client {
 
 using direct::BoardSlot;
 using direct::Reply;
-using direct::Request;
-using direct::RequestType;
 
 namespace {
 
@@ -55,15 +52,8 @@ int Client::take_on(const udax_ioc_direct& leave, bool writable, uint64_t length
   auto file = std::make_shared<File>();
   file->id.writable = writable;
   files_.reserve(files_.size() + 1);
-  Request request;
-  request.type = static_cast<uint32_t>(RequestType::kOpen);
-  request.flags = direct::kOpenOnBoard;
-  static_assert(sizeof request.cookie == sizeof leave.cookie);
-  std::memcpy(request.cookie, leave.cookie, sizeof request.cookie);
   Reply reply;
-  if (const int error = control_.call(request, &reply); error != 0) return error;
-  file->handle = static_cast<uint32_t>(reply.value[0]);
-  file->is_open = true;
+  if (const int error = open_by(leave, direct::kOpenOnBoard, file.get(), &reply); error != 0) return error;
   files_.push_back(file);
   if (reply.value[2] >= direct::kBoardSlots) {
     file.reset();

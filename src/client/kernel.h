@@ -49,6 +49,11 @@ inline int protect(uint64_t address, uint64_t length, int prot) {
 inline int advise(uint64_t address, uint64_t length, int advice) {
   return static_cast<int>(::syscall(SYS_madvise, address, length, advice));
 }
+/// Advice that asks for pages to be there before they are touched.
+inline bool asks_ahead(int advice) {
+  constexpr int kPopulateRead = 22;  // MADV_POPULATE_READ of Linux 5.14
+  return advice == MADV_WILLNEED || advice == kPopulateRead;
+}
 inline int sync(uint64_t address, uint64_t length, int flags) {
   return static_cast<int>(::syscall(SYS_msync, address, length, flags));
 }

@@ -104,7 +104,7 @@ class Client {
   /// How long it is waited for where locks of the filesystem are held, or requests may be kept waiting: at most, and at least.
   static constexpr std::chrono::milliseconds kPatience{200};
   static constexpr std::chrono::milliseconds kPatienceMin{5};
-  /// Where nothing that it may wait for is kept waiting (mapping::Patience).
+  /// For mapping::Patience::kLong.
   static constexpr std::chrono::milliseconds kLongPatience{2000};
   /// For so long after it was late.
   static constexpr std::chrono::seconds kGrudge{5};
@@ -219,7 +219,11 @@ class Client {
   [[nodiscard]] bool await_handovers();
 
   // client_revoke.cc
+  [[nodiscard]] static Op op_on(OpType type, Span span, uint32_t prot = kProtNone);
+  /// The op's number: await() it without mutex_.
   [[nodiscard]] uint64_t send_acknowledged(Op op) UDAX_REQUIRES(mutex_);
+  /// Behind everything that was sent before.
+  [[nodiscard]] uint64_t send_barrier() UDAX_REQUIRES(mutex_);
   [[nodiscard]] bool send(Op op) UDAX_REQUIRES(mutex_);
   void flush() UDAX_REQUIRES(mutex_);
   void hole(Span span, uint32_t prot) UDAX_REQUIRES(mutex_);

@@ -46,18 +46,12 @@ void Client::retire_board() noexcept try {
     }
     for (const Span span : spans) {
       (void)drop_views(span);
-      Op op;
-      op.type = static_cast<uint16_t>(OpType::kBus);
-      op.offset = span.start;
-      op.length = span.length();
-      (void)send(op);
+      (void)send(op_on(OpType::kBus, span));
       regions_.remove(span, files);
     }
     count_regions();
     if (spans.empty()) return;
-    Op barrier;
-    barrier.type = static_cast<uint16_t>(OpType::kSync);
-    sequence = send_acknowledged(barrier);
+    sequence = send_barrier();
   }
   if (await(sequence)) settle_dropped(sequence);
 } catch (const std::bad_alloc&) {

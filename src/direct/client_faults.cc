@@ -203,11 +203,8 @@ bool Client::place_data(const Region& region, Span span, uint64_t device, uint64
       view.is_writable = is_writable;
       views_.put({span.start, end}, view);
       ++view_puts_;
-      Op op;
-      op.type = static_cast<uint16_t>(OpType::kMap);
-      op.prot = is_writable ? region.prot : region.prot & ~kProtWrite;
-      op.offset = span.start;
-      op.length = end - span.start;
+      const uint32_t prot = is_writable ? region.prot : region.prot & ~kProtWrite;
+      Op op = op_on(OpType::kMap, {span.start, end}, prot);
       op.device = view.device;
       count(shared_.counters.maps);
       (void)send(op);
@@ -224,12 +221,8 @@ bool Client::place_data(const Region& region, Span span, uint64_t device, uint64
 Status Client::place_zero(const Fault& fault) {
   if (!fault.has_waiter) return {};
   views_.put({fault.at, fault.at + kBlockSize}, View{});
-  Op op;
-  op.type = static_cast<uint16_t>(OpType::kZero);
-  op.offset = fault.at;
-  op.length = kBlockSize;
   count(shared_.counters.zero_pages);
-  (void)send(op);
+  (void)send(op_on(OpType::kZero, {fault.at, fault.at + kBlockSize}));
   flush();
   return {};
 }
@@ -247,12 +240,8 @@ void Client::place_bus(const Fault& fault) try {
   View view;
   view.kind = View::Kind::kBus;
   views_.put({fault.at, fault.at + kBlockSize}, view);
-  Op op;
-  op.type = static_cast<uint16_t>(OpType::kBus);
-  op.offset = fault.at;
-  op.length = kBlockSize;
   count(shared_.counters.buses);
-  (void)send(op);
+  (void)send(op_on(OpType::kBus, {fault.at, fault.at + kBlockSize}));
   flush();
 } catch (const std::bad_alloc&) {
   faults_->descriptor().wake(base_ + fault.at, kBlockSize);
@@ -352,9 +341,7 @@ void Client::trim_mappings() {
       sequence = stream_->last();
     }
     if (sequence != 0) {
-      Op barrier;
-      barrier.type = static_cast<uint16_t>(OpType::kSync);
-      sequence = send_acknowledged(barrier);
+      sequence = send_barrier();
     }
   }
   if (sequence != 0 && await(sequence)) settle_dropped(sequence);

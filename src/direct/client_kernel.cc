@@ -31,11 +31,7 @@ void Client::hand_over(Region region, uint64_t at) try {
   (void)drop_views(span);
   regions_.remove(span, files);
   count_regions();
-  Op op;
-  op.type = static_cast<uint16_t>(OpType::kKernel);
-  op.prot = region.prot;
-  op.offset = span.start;
-  op.length = span.length();
+  Op op = op_on(OpType::kKernel, span, region.prot);
   op.device = region.file_offset;
   op.handle = region.handle->handle();
   const uint64_t sequence = send_acknowledged(op);

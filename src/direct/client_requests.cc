@@ -146,12 +146,7 @@ Status Client::add_region(Region region, bool populate, Reply& out) {
     if (regions_.size() >= kRegionsMax) return Error::kNoMemory;
     UDAX_CHECK(regions_.add(std::move(region)));
     count_regions();
-    Op op;
-    op.type = static_cast<uint16_t>(OpType::kProt);
-    op.prot = prot;
-    op.offset = span.start;
-    op.length = span.length();
-    sequence = send_acknowledged(op);
+    sequence = send_acknowledged(op_on(OpType::kProt, span, prot));
   }
   // Without tracking, a page that is mapped writable counts as stored to: only who asks for it gets that of all pages.
   const bool is_ahead = prot == kProtRead || (prot != kProtNone && (is_tracking_ || populate));
@@ -173,9 +168,7 @@ Status Client::unmap(Span span) {
     take_out(span);
     regions_.remove(span, files);
     count_regions();
-    Op barrier;
-    barrier.type = static_cast<uint16_t>(OpType::kSync);
-    sequence = send_acknowledged(barrier);
+    sequence = send_barrier();
   }
   // The files stay open until nothing of them is mapped.
   if (!await(sequence)) return Error::kIo;
@@ -189,12 +182,7 @@ void Client::take_out(Span span) {
   const auto take = [&]() UDAX_NO_THREAD_SAFETY_ANALYSIS {
     if (run.empty()) return;
     (void)drop_views(run);
-    Op op;
-    op.type = static_cast<uint16_t>(OpType::kUnmap);
-    op.prot = kProtNone;
-    op.offset = run.start;
-    op.length = run.length();
-    (void)send(op);
+    (void)send(op_on(OpType::kUnmap, run));
   };
   for (const auto& [start, region] : regions_.in(span)) {
     if (run.end != start) {
@@ -253,12 +241,7 @@ Status Client::protect(const Request& request) {
     if (const Span gone = drop_views(span); !gone.empty()) hole(gone, request.prot);
     regions_.join(span);
     count_regions();
-    Op op;
-    op.type = static_cast<uint16_t>(OpType::kProt);
-    op.prot = request.prot;
-    op.offset = span.start;
-    op.length = span.length();
-    sequence = send_acknowledged(op);
+    sequence = send_acknowledged(op_on(OpType::kProt, span, request.prot));
   }
   if (!await(sequence)) return Error::kIo;
   settle_dropped(sequence);

@@ -17,6 +17,17 @@ bool Client::send(Op op) {
   return false;
 }
 
+Op Client::op_on(OpType type, Span span, uint32_t prot) {
+  Op op;
+  op.type = static_cast<uint16_t>(type);
+  op.prot = prot;
+  op.offset = span.start;
+  op.length = span.length();
+  return op;
+}
+
+uint64_t Client::send_barrier() { return send_acknowledged(op_on(OpType::kSync, {})); }
+
 uint64_t Client::send_acknowledged(Op op) {
   op.flags = static_cast<uint16_t>(op.flags | kOpAck);
   (void)send(op);
@@ -30,22 +41,13 @@ void Client::flush() {
 }
 
 void Client::wake_in_order(uint64_t at) {
-  Op op;
-  op.type = static_cast<uint16_t>(OpType::kWake);
-  op.offset = at;
-  op.length = kBlockSize;
-  (void)send(op);
+  (void)send(op_on(OpType::kWake, {at, at + kBlockSize}));
   flush();
 }
 
 void Client::hole(Span span, uint32_t prot) {
-  Op op;
-  op.type = static_cast<uint16_t>(OpType::kHole);
-  op.prot = prot;
-  op.offset = span.start;
-  op.length = span.length();
   count(shared_.counters.holes);
-  (void)send(op);
+  (void)send(op_on(OpType::kHole, span, prot));
 }
 
 uint64_t Client::begin_revoke(Ino ino, mapping::ByteRange range, Revoke which) {
@@ -65,9 +67,7 @@ uint64_t Client::begin_revoke(Ino ino, mapping::ByteRange range, Revoke which) {
     has_sent = true;
   }
   if (!has_sent) return 0;
-  Op barrier;
-  barrier.type = static_cast<uint16_t>(OpType::kSync);
-  return send_acknowledged(barrier);
+  return send_barrier();
 }
 
 void Client::kick() {

@@ -148,9 +148,7 @@ void Client::collect(Ino ino, mapping::ByteRange range, std::vector<mapping::Byt
     const LockGuard guard(mutex_);
     if (!has_views(ino, range) && !has_dropped(ino)) return;
     // Behind it, whatever was mapped so far can be scanned, and whatever was taken is out of reach.
-    Op barrier;
-    barrier.type = static_cast<uint16_t>(OpType::kSync);
-    sequence = send_acknowledged(barrier);
+    sequence = send_barrier();
   }
   if (!has_revoked(sequence, OpStream::Clock::now() + patience())) note_late();
   collect_behind(ino, range, stored);

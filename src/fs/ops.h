@@ -53,7 +53,7 @@ inline void hold_views(Filesystem& fs, const inode::Inode& inode, mapping::ByteR
 /// The same for what is done to whole blocks with locks held: only of entries that are there, and, but for `all`, show zeroes.
 inline void hold_before(Filesystem& fs, inode::Inode& inode, FileBlock from, FileBlock to, bool all,
                         mapping::HeldViews& held) {
-  if (inode.space() == nullptr || !fs.mappers().has_mappers()) return;
+  if (!fs.mappers().has_mappers()) return;
   const mapping::ByteRange range = dax::Dax::views_to_take(inode, from, to, all);
   if (range.start < range.end) hold_views(fs, inode, range, mapping::Patience::kShort, held);
 }

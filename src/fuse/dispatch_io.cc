@@ -170,7 +170,7 @@ Status Dispatcher::lseek(Call& call) {
                        const auto sure = fs_.seek(**kept, in.offset, is_data);
                        const fuse_lseek_out reply{sure ? *sure : 0};
                        Call::send_to(channel, unique, sure ? Status() : Status(sure.error()),
-                                     sure ? std::as_bytes(std::span(&reply, 1)) : std::span<const std::byte>());
+                                     std::as_bytes(std::span(&reply, 1)));
                      })) {
       return {};
     }

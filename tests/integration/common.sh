@@ -32,6 +32,7 @@ fail() {
   printf 'FAILED %s: %s\n' "$script" "$*" >&2
   exit 1
 }
+has_knobs() { grep -qs UDAX_SYNC_POINTS:BOOL=ON "$UDAX_BIN/../CMakeCache.txt"; }  # for controls
 need() {  # need PROGRAM...: or the test is skipped
   local program
   for program in "$@"; do

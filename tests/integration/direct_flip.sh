@@ -105,7 +105,7 @@ if grep -q 'cannot map inode' "$work/daemon.log"; then fail "$(grep -m1 'cannot 
 unmount_pool
 check_pool
 
-grep -q UDAX_SYNC_POINTS:BOOL=ON "$UDAX_BIN/../CMakeCache.txt" || { say "built without knobs: no controls"; exit 0; }
+has_knobs || { say "built without knobs: no controls"; exit 0; }
 UDAX_KNOBS=direct.flip.stays start_direct 64M direct=owner,dax=inode
 start_program control api
 tell where

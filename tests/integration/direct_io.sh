@@ -12,8 +12,6 @@ program=$UDAX_BIN/direct_io
 seed=$(new_seed)
 seconds=${UDAX_SECONDS:-3}
 say "seed $seed (UDAX_SEED=$seed repeats it)"
-has_knobs=
-! grep -q UDAX_SYNC_POINTS:BOOL=ON "$UDAX_BIN/../CMakeCache.txt" || has_knobs=yes
 
 by_itself() {  # by_itself COMMAND...: under the shim, whatever is read and written is taken on at once
   UDAX_READS_AND_WRITES=on:0 timeout -s KILL 100 "$UDAX_BIN/udaxctl" run -- "$@"
@@ -24,7 +22,7 @@ import json, sys
 print(json.load(sys.stdin)['ops'].get('$1', {}).get('count', 0))"
 }
 must_fail() {  # must_fail KNOB COMMAND...: what the knob takes away is missed, in one of a few runs
-  [[ -n $has_knobs ]] || return 0
+  has_knobs || return 0
   local _
   for _ in {1..8}; do
     if ! UDAX_KNOBS=$1 by_itself "${@:2}" >"$work/control.log" 2>&1; then
@@ -77,7 +75,7 @@ cutter=$!
 sleep 0.3
 by_itself "$program" cut_reader "$mnt/cut" "$seconds" || fail "a reader of a file that is cut short"
 wait "$cutter" || fail "the cutter"
-if [[ -n $has_knobs ]]; then
+if has_knobs; then
   caught=
   for _ in {1..10}; do
     "$program" cutter "$mnt/cut" 3 &
@@ -207,7 +205,7 @@ mount_pool -o direct=owner
 end_in_the_middle
 [[ $status -eq 0 ]] || fail "unmounted: $status, $(cat "$work/said")"
 say "unmounted in the middle: $(tail -n 1 "$work/said")"
-if [[ -n $has_knobs ]]; then
+if has_knobs; then
   for _ in {1..8}; do
     UDAX_KNOBS=direct.board.no_retirement mount_pool -o direct=owner
     end_in_the_middle

@@ -7,7 +7,7 @@ set -euo pipefail
 # shellcheck source=tests/integration/direct_common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/direct_common.sh"
 need python3 fallocate
-grep -q UDAX_SYNC_POINTS:BOOL=ON "$UDAX_BIN/../CMakeCache.txt" || skip "built without knobs"
+has_knobs || skip "built without knobs"
 client=$(
   cat <<'END_OF_PROGRAM'
 import mmap, os, sys

@@ -41,7 +41,7 @@ for options in dax=never dax=always dax=never,threads=1; do
   say "$options: stores to holes are found"
 done
 [[ -z ${UDAX_PEER:-} ]] || exit 0
-grep -qaF fuse.seek_trusts_extents "$UDAX_BIN/udaxfs" || { say "built without knobs: no control"; exit 0; }
+has_knobs || { say "built without knobs: no control"; exit 0; }
 make_pool 64M
 UDAX_KNOBS=fuse.seek_trusts_extents mount_pool
 if timeout 60 python3 -c "$stores" "$mnt/file" "$work/copy" 2>"$work/said"; then fail "control: nothing is left out"; fi

@@ -76,7 +76,7 @@ mount_pool -o transport=auto
 unmount_pool
 "$UDAX_BIN/fsck.udaxfs" -n "$pool" >/dev/null
 
-if [[ -x $UDAX_BIN/lost_update ]] && grep -q UDAX_SYNC_POINTS:BOOL=ON "$UDAX_BIN/../CMakeCache.txt"; then
+if [[ -x $UDAX_BIN/lost_update ]] && has_knobs; then
   # What the daemon asks for comes by the ring as a request that has no reply; its entry must come back all the same, also where such
   # requests take long. The control: it does not, and when all are gone, nobody is served.
   ask_for_pages() { timeout -k 10 30 "$UDAX_BIN/lost_update" "$mnt/asked" 1 20 pages=3 beside mixed >"$work/asked.log" 2>&1; }

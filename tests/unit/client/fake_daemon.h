@@ -12,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <udax/ioctl.h>
 #include <unistd.h>
@@ -45,6 +46,18 @@ inline constexpr uint32_t kHandle = 3;  // of every file
 inline constexpr uint32_t kSlot = 5;
 inline constexpr size_t kBoardBytes = direct::kBoardSlots * sizeof(direct::BoardSlot);
 
+/// Why there can be no client of it here; null: there can be.
+inline const char* why_no_client() {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  return "the sanitizer's own memory would lie in the library's reservation";
+#else
+  const auto fd = static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK));
+  if (fd < 0) return "this user may not have a userfaultfd of kernel faults";
+  ::close(fd);
+  return nullptr;
+#endif
+}
+
 /// What it does wrong, or says no to.
 struct Faults {
   int hello_error = 0;
@@ -63,7 +76,8 @@ class FakeDaemon {
   FakeDaemon() {
     board_ = ::memfd_create("board", MFD_CLOEXEC);
     if (::ftruncate(board_, kBoardBytes) != 0) std::abort();
-    slots_ = static_cast<direct::BoardSlot*>(::mmap(nullptr, kBoardBytes, PROT_READ | PROT_WRITE, MAP_SHARED, board_, 0));
+    slots_ = static_cast<direct::BoardSlot*>(
+        ::mmap(nullptr, kBoardBytes, PROT_READ | PROT_WRITE, MAP_SHARED, board_, 0));
     pool_ = ::memfd_create("pool", MFD_CLOEXEC);
     if (::ftruncate(pool_, kPoolSize) != 0) std::abort();
     bytes_ = static_cast<char*>(::mmap(nullptr, kPoolSize, PROT_READ | PROT_WRITE, MAP_SHARED, pool_, 0));
@@ -179,7 +193,7 @@ class FakeDaemon {
 
   // Sends an op and waits for its acknowledgement. REQUIRES: mutex_. Faults are read meanwhile by their own thread.
   void tell(Connection& c, OpType type, uint64_t offset, uint64_t length, uint32_t prot, uint64_t device,
-                   bool wait = true) {
+            bool wait = true) {
     Op op;
     op.type = static_cast<uint16_t>(type);
     op.flags = wait ? direct::kOpAck : 0;

@@ -39,12 +39,7 @@ uint64_t tick() {
 class IoTest : public ::testing::Test {
  protected:
   void SetUp() override {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    GTEST_SKIP() << "the sanitizer's own memory would lie in the library's reservation";
-#endif
-    const auto fd = static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK));
-    if (fd < 0) GTEST_SKIP() << "this user may not have a userfaultfd of kernel faults";
-    ::close(fd);
+    if (const char* const why = client_test::why_no_client(); why != nullptr) GTEST_SKIP() << why;
     daemon_ = std::make_unique<FakeDaemon>();
     g_daemon = daemon_.get();
     file_ = ::memfd_create("file", MFD_CLOEXEC);

@@ -12,6 +12,8 @@
 // Invariants
 // - A view is made with the entry of its blocks locked (Install), noted, and its op added to the stream, in one section of
 //   mutex_. So an op that takes it back comes behind it in the stream.
+// - A view that is taken back is noted no more when the op is sent, and there until that is acknowledged. Whoever finds it gone from the
+//   table waits for somebody else's op (takings.h).
 // - A client that has been broken off gets no op any more. Its views count until its memory is gone.
 //
 // Who waits for whom: others wait for the mapper thread's acknowledgement, kAckDeadlineMs at most, then the client is ended. The
@@ -39,6 +41,7 @@
 #include "direct/op_stream.h"
 #include "direct/protocol.h"
 #include "direct/scan_thread.h"
+#include "direct/takings.h"
 #include "direct/view_table.h"
 #include "fs/filesystem.h"
 
@@ -230,6 +233,8 @@ class Client {
   /// Who waits at `at` tries again, when what is on the stream has been done.
   void wake_in_order(uint64_t at) UDAX_REQUIRES(mutex_);
   [[nodiscard]] bool await(uint64_t sequence);
+  /// Views that the caller's next op takes: no longer noted. To be followed by an op that is acknowledged.
+  [[nodiscard]] Span take_views(Span span) UDAX_REQUIRES(mutex_);
 
   // client_tracking.cc
   [[nodiscard]] Span drop_views(Span span) UDAX_REQUIRES(mutex_);
@@ -279,6 +284,7 @@ class Client {
   RegionTable regions_ UDAX_GUARDED_BY(mutex_);
   uint64_t counted_regions_ UDAX_GUARDED_BY(mutex_) = 0;  // as the counter has them
   ViewTable views_ UDAX_GUARDED_BY(mutex_);
+  Takings takings_ UDAX_GUARDED_BY(mutex_);
   uint64_t view_puts_ UDAX_GUARDED_BY(mutex_) = 0;  // how often views of data were put there
   uint64_t trim_from_ UDAX_GUARDED_BY(mutex_) = 0;
   /// Tracked views that were given up, and of which nobody has been told yet.

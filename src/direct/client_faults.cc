@@ -57,8 +57,11 @@ void Client::work() noexcept {
     if (::poll(fds.data(), fds.size(), wait_ms) < 0) continue;
     uint64_t ignored = 0;
     if (fds[1].revents != 0 && ::read(kick_.get(), &ignored, sizeof(ignored)) > 0) serve_parked();
-    // Its end: the control thread, which an inherited descriptor may keep waiting, takes it down.
-    if (fds[2].revents != 0) return break_off("has ended");
+    // Its end: the control thread, which an inherited descriptor may keep waiting, takes it down. What it said last still counts.
+    if (fds[2].revents != 0) {
+      settle_handovers();
+      return break_off("has ended");
+    }
     if ((fds[0].revents & (POLLERR | POLLNVAL)) != 0) return break_off("its fault descriptor cannot be polled");
   }
 }

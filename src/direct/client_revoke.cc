@@ -60,14 +60,27 @@ uint64_t Client::begin_revoke(Ino ino, mapping::ByteRange range, Revoke which) {
     if (region.ino != ino) continue;
     const Span shown = part_showing(region, range);
     if (shown.empty() || (which == Revoke::kWritable && !views_.has_writable(shown))) continue;
-    const Span gone = which == Revoke::kAside ? drop_views(shown) : views_.erase(shown);
+    if (UDAX_KNOB("direct.revoke.skip_hole")) {
+      (void)views_.erase(shown);
+      continue;
+    }
+    const Span gone = which == Revoke::kAside ? drop_views(shown) : take_views(shown);
     if (gone.empty()) continue;
-    if (UDAX_KNOB("direct.revoke.skip_hole")) continue;
     hole(gone, region.prot);
     has_sent = true;
   }
-  if (!has_sent) return 0;
-  return send_barrier();
+  if (has_sent) return send_barrier();
+  // Somebody else may be waiting for them at this moment.
+  return UDAX_KNOB("direct.revoke.own_ops") ? 0 : takings_.last(ino, range, stream_->acked());
+}
+
+Span Client::take_views(Span span) {
+  const Span gone = views_.erase(span);
+  if (gone.empty()) return gone;
+  for (const auto& [start, region] : regions_.in(gone)) {
+    takings_.note(region.ino, region.file_range_of(clipped(gone, region.start, region.end)), stream_->last() + 1);
+  }
+  return gone;
 }
 
 void Client::kick() {

@@ -20,14 +20,6 @@ namespace {
 
 bool is_tracked(const View& view) { return view.kind == View::Kind::kData && view.is_writable; }
 
-mapping::ByteRange file_range(const Region& region, Span span) {
-  return {region.file_offset_of(span.start), region.file_offset_of(span.start) + span.length()};
-}
-
-Span clipped(Span span, uint64_t start, uint64_t end) {
-  return {std::max(span.start, start), std::min(span.end, end)};
-}
-
 }  // namespace
 
 Result<FileRef> MappedFile::take(fs::OpenFilePtr file, bool is_tracked, uint32_t handle) try {
@@ -41,20 +33,21 @@ Result<FileRef> MappedFile::take(fs::OpenFilePtr file, bool is_tracked, uint32_t
 }
 
 Span Client::drop_views(Span span) {
-  if (!is_tracking_) return views_.erase(span);
+  if (!is_tracking_) return take_views(span);
   const uint64_t taking = stream_->last() + 1;  // the caller's next op
   try {
     for (const auto& [start, region] : regions_.in(span)) {
       const Span part = clipped(span, region.start, region.end);
       for (auto it = views_.from(part.start); it != views_.all().end() && it->first < part.end; ++it) {
         if (!is_tracked(it->second)) continue;
-        dropped_.push_back({region.handle, file_range(region, clipped(part, it->first, it->second.end)), taking});
+        dropped_.push_back(
+            {region.handle, region.file_range_of(clipped(part, it->first, it->second.end)), taking});
       }
     }
   } catch (const std::bad_alloc&) {
     lost_track_ = true;
   }
-  return views_.erase(span);
+  return take_views(span);
 }
 
 // What was dropped is out of the client's reach now: the marks keep it from here on.
@@ -133,7 +126,7 @@ bool Client::doubt_parts(const std::vector<Part>& parts) {
       const Span shared = clipped(part.span, region.start, region.end);
       for (auto it = views_.from(shared.start); it != views_.all().end() && it->first < shared.end; ++it) {
         if (!is_tracked(it->second)) continue;
-        dropped_.push_back({region.handle, file_range(region, clipped(shared, it->first, it->second.end)), 0});
+        dropped_.push_back({region.handle, region.file_range_of(clipped(shared, it->first, it->second.end)), 0});
         has_doubt = true;
       }
     }

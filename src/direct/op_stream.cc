@@ -106,9 +106,9 @@ bool OpStream::take_ack(const Ack& ack) {
   return true;
 }
 
-bool OpStream::has_acked(uint64_t sequence) {
+uint64_t OpStream::acked() {
   const std::lock_guard guard(ack_mutex_);
-  return acked_ >= sequence;
+  return acked_;
 }
 
 bool OpStream::drain() {

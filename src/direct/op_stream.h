@@ -39,7 +39,9 @@ class OpStream {
   /// Until the client has acknowledged `sequence`. False: it has not by the deadline, or never will.
   [[nodiscard]] bool await(uint64_t sequence, Clock::time_point deadline);
   /// It has, as far as its acknowledgements have been read.
-  [[nodiscard]] bool has_acked(uint64_t sequence);
+  [[nodiscard]] bool has_acked(uint64_t sequence) { return acked() >= sequence; }
+  /// The last that it has, as far.
+  [[nodiscard]] uint64_t acked();
   /// Reads what acknowledgements there are, without waiting. False: none will come any more.
   bool drain();
   /// An acknowledgement that tells of a failure, each once; the first few, if nobody asks in between.

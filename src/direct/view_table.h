@@ -13,6 +13,7 @@
 // Thread safety: none; the client's mutex.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <iterator>
 #include <map>
@@ -34,6 +35,10 @@ struct Span {
   [[nodiscard]] uint64_t length() const { return end - start; }
 };
 
+inline Span clipped(Span span, uint64_t start, uint64_t end) {
+  return {std::max(span.start, start), std::min(span.end, end)};
+}
+
 /// `Handle`: what keeps the file open.
 template <typename Handle>
 struct BasicRegion {
@@ -45,6 +50,10 @@ struct BasicRegion {
   Ino ino;
   std::shared_ptr<Handle> handle;
   [[nodiscard]] uint64_t file_offset_of(uint64_t at) const { return file_offset + (at - start); }
+  /// What `span`, a part of it, shows.
+  [[nodiscard]] mapping::ByteRange file_range_of(Span span) const {
+    return {file_offset_of(span.start), file_offset_of(span.start) + span.length()};
+  }
 };
 
 struct View {

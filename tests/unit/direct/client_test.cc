@@ -85,6 +85,49 @@ TEST_F(ClientTest, OneThatIsLateIsNotWaitedForAndNotKilledBeforeTheDeadline) {
   EXPECT_FALSE(client_->is_killed());
 }
 
+// Two take the same views: one sends the op, the other finds none any more, and must not take them for gone.
+TEST_F(ClientTest, WhatIsBeingTakenAlreadyIsWaitedForToo) {
+  ASSERT_EQ(open_file(O_RDONLY).error, 0U);
+  ASSERT_EQ(map(1, kProtRead).error, 0U);
+  hold_mapper();
+  const mapping::ByteRange head{0, 4 * kBlockSize};
+  ASSERT_NE(client_->begin_revoke(attr_.ino, head, Client::Revoke::kAside), 0U);
+  const uint64_t second = client_->begin_revoke(attr_.ino, {kBlockSize, 2 * kBlockSize}, Client::Revoke::kAll);
+  ASSERT_NE(second, 0U);
+  EXPECT_FALSE(client_->has_revoked(second, OpStream::Clock::now() + std::chrono::milliseconds(50)));
+  EXPECT_EQ(client_->begin_revoke(Ino{attr_.ino.value + 1}, {}, Client::Revoke::kAll), 0U) << "another file's";
+  let_mapper_go_on();
+  EXPECT_TRUE(client_->finish_revoke(second, OpStream::Clock::now() + std::chrono::seconds(60)));
+  EXPECT_EQ(client_->begin_revoke(attr_.ino, head, Client::Revoke::kAll), 0U) << "that is over";
+}
+
+TEST_F(ClientTest, WhatIsBeingUnmappedIsWaitedForToo) {
+  ASSERT_EQ(open_file(O_RDONLY).error, 0U);
+  ASSERT_EQ(map(1, kProtRead).error, 0U);
+  hold_mapper();
+  std::thread other([&] {
+    Request request;
+    request.type = static_cast<uint32_t>(RequestType::kUnmap);
+    request.length = 16 * kBlockSize;
+    EXPECT_EQ(ask(request).error, 0U);
+  });
+  wait_for(OpType::kUnmap);
+  EXPECT_NE(client_->begin_revoke(attr_.ino, {}, Client::Revoke::kAll), 0U);
+  let_mapper_go_on();
+  other.join();
+}
+
+#if defined(UDAX_SYNC_POINTS)
+TEST_F(ClientTest, ControlWhoLooksForViewsOnlyTakesWhatIsOnItsWayForGone) {
+  ASSERT_EQ(open_file(O_RDONLY).error, 0U);
+  ASSERT_EQ(map(1, kProtRead).error, 0U);
+  hold_mapper();
+  const sync_point::ScopedKnob knob("direct.revoke.own_ops");
+  ASSERT_NE(client_->begin_revoke(attr_.ino, {}, Client::Revoke::kAll), 0U);
+  EXPECT_EQ(client_->begin_revoke(attr_.ino, {}, Client::Revoke::kAll), 0U);
+}
+#endif
+
 TEST_F(ClientTest, NothingIsMappedOfARangeThatIsHeld) {
   ASSERT_EQ(open_file(O_RDONLY).error, 0U);
   holds_.add(attr_.ino, {0, 16 * kBlockSize});

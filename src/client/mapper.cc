@@ -90,25 +90,6 @@ int do_zero(const Memory& memory, const Op& op) {
   return 0;
 }
 
-// From here on the range is the kernel's, whatever it maps there: the others are told before anybody is woken.
-int do_kernel(const Memory& memory, const Op& op, int* refused) {
-  const uint64_t address = memory.base + op.offset;
-  if (memory.shelf == nullptr || memory.handed_over == nullptr || memory.stack == nullptr) return EPROTO;
-  KernelMapping mapping;
-  mapping.address = address;
-  mapping.length = op.length;
-  mapping.prot = static_cast<int>(op.prot);
-  mapping.file_offset = op.device;
-  mapping.vault = memory.shelf->find(op.handle);
-  const std::array<int, 2> spare{memory.pool, memory.empty};
-  *refused = map_by_mount(mapping, spare, *memory.stack);
-  if (*refused != 0) {
-    if (const int error = map_empty(memory, address, op.length); error != 0) return error;
-  }
-  if (!memory.handed_over->add({address, address + op.length})) return EPROTO;
-  return kernel::uffd_wake(memory.fault, address, op.length) == 0 ? 0 : errno;
-}
-
 void acknowledge(int stream, uint64_t sequence, int error = 0) {
   direct::Ack ack;
   ack.sequence = sequence;
@@ -119,6 +100,25 @@ void acknowledge(int stream, uint64_t sequence, int error = 0) {
   message.msg_iovlen = 1;
   // It fails if the daemon is gone: the next receive says so.
   static_cast<void>(kernel::send_message(stream, &message));
+}
+
+// From here on the range is the kernel's, whatever it maps there: the others are told before anybody is woken.
+int do_kernel(const Memory& memory, const Op& op, int stream) {
+  const uint64_t address = memory.base + op.offset;
+  if (memory.shelf == nullptr || memory.handed_over == nullptr || memory.stack == nullptr) return EPROTO;
+  KernelMapping mapping;
+  mapping.address = address;
+  mapping.length = op.length;
+  mapping.prot = static_cast<int>(op.prot);
+  mapping.file_offset = op.device;
+  mapping.vault = memory.shelf->find(op.handle);
+  const std::array<int, 2> spare{memory.pool, memory.empty};
+  if (const int refused = map_by_mount(mapping, spare, *memory.stack); refused != 0) {
+    acknowledge(stream, op.sequence, refused);  // at once: the next touch may be this process's end
+    if (const int error = map_empty(memory, address, op.length); error != 0) return error;
+  }
+  if (!memory.handed_over->add({address, address + op.length})) return EPROTO;
+  return kernel::uffd_wake(memory.fault, address, op.length) == 0 ? 0 : errno;
 }
 
 }  // namespace
@@ -163,8 +163,7 @@ int map_empty(const Memory& memory, uint64_t address, uint64_t length) {
              : 0;
 }
 
-int apply_op(const Memory& memory, const Op& op, int* refused) {
-  *refused = 0;
+int apply_op(const Memory& memory, const Op& op, int stream) {
   const uint64_t address = memory.base + op.offset;
   switch (static_cast<OpType>(op.type)) {
     case OpType::kMap: return do_map(memory, op);
@@ -177,7 +176,7 @@ int apply_op(const Memory& memory, const Op& op, int* refused) {
       return kernel::uffd_wake(memory.fault, address, op.length) == 0 ? 0 : errno;
     case OpType::kWake: return kernel::uffd_wake(memory.fault, address, op.length) == 0 ? 0 : errno;
     case OpType::kZero: return do_zero(memory, op);
-    case OpType::kKernel: return do_kernel(memory, op, refused);
+    case OpType::kKernel: return do_kernel(memory, op, stream);
     case OpType::kSync: return 0;
   }
   return EPROTO;
@@ -204,11 +203,9 @@ void run_mapper(const Memory& memory, int stream, const std::atomic<bool>& stopp
       if (check_op(memory, op, sequence + 1) != 0) give_up("the daemon sent a malformed op", op, EPROTO);
       if (UDAX_KNOB("client.acknowledge_first") && (op.flags & direct::kOpAck) != 0)
         acknowledge(stream, op.sequence);
-      int refused = 0;
-      if (const int error = apply_op(memory, op, &refused); error != 0) {
+      if (const int error = apply_op(memory, op, stream); error != 0) {
         give_up("an op of the daemon failed", op, error);
       }
-      if (refused != 0) acknowledge(stream, op.sequence, refused);
       sequence = op.sequence;
       owed = owed || (op.flags & direct::kOpAck) != 0;
     }

@@ -36,8 +36,8 @@ struct Memory {
 
 /// 0, or EPROTO: the op is not one that may come, of `sequence`.
 [[nodiscard]] int check_op(const Memory& memory, const direct::Op& op, uint64_t sequence);
-/// Does it. 0, or an errno. REQUIRES: checked. `*refused`: 0, or why a KERNEL has become SIGBUS, an errno.
-[[nodiscard]] int apply_op(const Memory& memory, const direct::Op& op, int* refused);
+/// Does it; a KERNEL that is to become SIGBUS is told of on `stream` first. 0, or an errno. REQUIRES: checked.
+[[nodiscard]] int apply_op(const Memory& memory, const direct::Op& op, int stream);
 
 /// Maps the empty file over the range: SIGBUS, EFAULT in system calls; or memory, where it is for I/O. An errno, or 0.
 [[nodiscard]] int map_empty(const Memory& memory, uint64_t address, uint64_t length);

@@ -58,10 +58,11 @@ void Client::report_failures() {
 void Client::settle_handovers() {
   if (handovers_.empty()) return;
   const bool may_come = stream_->drain();
+  const uint64_t acked = stream_->acked();  // before the failures: these come first
   report_failures();
   uint64_t done = 0;
   std::erase_if(handovers_, [&](const Handover& one) {
-    if (!stream_->has_acked(one.sequence)) return !may_come;
+    if (one.sequence > acked) return !may_come;
     done = std::max(done, one.sequence);
     return true;
   });

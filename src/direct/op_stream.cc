@@ -84,8 +84,13 @@ bool OpStream::read_acks(Clock::time_point deadline) {
   std::array<pollfd, 2> fds{{{socket_.get(), POLLIN, 0}, {faults_.descriptor().fd(), POLLIN, 0}}};
   const int ready = ::poll(fds.data(), fds.size(), ms_until(deadline));
   if (ready <= 0) return ready == 0 || errno == EINTR;
-  if (fds[1].revents != 0 && !faults_.pump()) return false;
-  if (fds[0].revents == 0) return true;
+  // Of one that has ended there are no faults to read, but perhaps what it said last.
+  const bool has_more = fds[0].revents == 0 || take_acks();
+  return (fds[1].revents == 0 || faults_.pump()) && has_more;
+}
+
+// Those that are there. False: none will come any more.
+bool OpStream::take_acks() {
   for (;;) {
     Ack ack;
     const ssize_t n = ::recv(socket_.get(), &ack, sizeof(ack), MSG_DONTWAIT | MSG_TRUNC);
@@ -101,7 +106,7 @@ bool OpStream::take_ack(const Ack& ack) {
   if (ack.sequence > last_.load(std::memory_order_relaxed)) return false;
   if (ack.error > kAckErrorMax || ack.reserved != 0) return false;
   const std::lock_guard guard(ack_mutex_);
-  acked_ = std::max(acked_, ack.sequence);
+  if (ack.error == 0) acked_ = std::max(acked_, ack.sequence);
   if (ack.error != 0 && failure_count_ < failures_.size()) failures_[failure_count_++] = ack;
   return true;
 }

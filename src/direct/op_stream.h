@@ -44,7 +44,7 @@ class OpStream {
   [[nodiscard]] uint64_t acked();
   /// Reads what acknowledgements there are, without waiting. False: none will come any more.
   bool drain();
-  /// An acknowledgement that tells of a failure, each once; the first few, if nobody asks in between.
+  /// What told of a failure, each once; the first few, if nobody asks in between.
   [[nodiscard]] std::optional<Ack> take_failure();
   /// To be polled for acknowledgements.
   [[nodiscard]] int fd() const { return socket_.get(); }
@@ -55,6 +55,7 @@ class OpStream {
  private:
   [[nodiscard]] bool wait_for_room(Clock::time_point deadline);
   [[nodiscard]] bool read_acks(Clock::time_point deadline);
+  [[nodiscard]] bool take_acks();
   [[nodiscard]] bool take_ack(const Ack& ack);
 
   OwnedFd socket_;

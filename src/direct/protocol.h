@@ -203,10 +203,10 @@ struct Op {
 };
 static_assert(sizeof(Op) == 48 && offsetof(Op, sequence) == 8 && offsetof(Op, handle) == 40);
 
-/// Client to daemon, on the stream: everything up to `sequence` is done.
+/// Client to daemon, on the stream: everything up to `sequence` is done; with an error: nothing is, but that KERNEL becomes BUS.
 struct Ack {
   uint64_t sequence = 0;
-  uint32_t error = 0;  // 0, or why the KERNEL of that number has become BUS: errno
+  uint32_t error = 0;  // 0, or why: errno
   uint32_t reserved = 0;
 };
 static_assert(sizeof(Ack) == 16 && offsetof(Ack, error) == 8);

@@ -205,9 +205,10 @@ class FakeDaemon {
     if (type == OpType::kKernel) op.handle = kHandle;
     if (::send(c.stream, &op, sizeof op, MSG_NOSIGNAL) != sizeof op) return;
     direct::Ack ack;
-    while (wait && ::recv(c.stream, &ack, sizeof ack, 0) == sizeof ack && ack.sequence < op.sequence) {
+    while (wait && ::recv(c.stream, &ack, sizeof ack, 0) == sizeof ack) {
+      if (ack.error != 0) ack_error = ack.error;
+      if (ack.error == 0 && ack.sequence >= op.sequence) return;
     }
-    if (ack.error != 0) ack_error = ack.error;
   }
   void hand_over(Connection& c, uint64_t file_offset, uint64_t length) {
     for (auto it = c.views.begin(); it != c.views.end();) {

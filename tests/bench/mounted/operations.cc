@@ -138,11 +138,11 @@ class Rename final : public Operation {
 
 class ReadDirectory final : public Operation {
  public:
-  ReadDirectory(const std::string& folder, uint32_t client) : path_(own(folder, "many", client)) {
-    if (::mkdir(path_.c_str(), 0755) != 0) return;  // it is there from before
-    for (uint32_t i = 0; i < kDirectoryEntries; ++i) {
-      const File file(path_ + "/entry-" + std::to_string(i), O_WRONLY | O_CREAT);
-    }
+  // One for all: passthrough_ll keeps a descriptor for every entry.
+  ReadDirectory(const std::string& folder, uint32_t client) : path_(folder + "/many") {
+    constexpr useconds_t kStepUs = 1000;
+    if (client == 0 && ::access(path_.c_str(), F_OK) != 0) make();
+    while (::access(path_.c_str(), F_OK) != 0) ::usleep(kStepUs);
   }
   void run() override {
     DIR* const directory = ::opendir(path_.c_str());
@@ -154,6 +154,15 @@ class ReadDirectory final : public Operation {
   }
 
  private:
+  void make() {
+    const std::string unfinished = path_ + ".new";
+    if (::mkdir(unfinished.c_str(), 0755) != 0) fail(unfinished);
+    for (uint32_t i = 0; i < kDirectoryEntries; ++i) {
+      const File file(unfinished + "/entry-" + std::to_string(i), O_WRONLY | O_CREAT);
+    }
+    if (::rename(unfinished.c_str(), path_.c_str()) != 0) fail(path_);
+  }
+
   const std::string path_;
 };
 

@@ -68,7 +68,8 @@ int udax_sync(void* addr, size_t length, int flags);
 int udax_protect(void* addr, size_t length, int prot);
 
 /* As madvise(2): MADV_WILLNEED and MADV_POPULATE_READ map what is there ahead of its first touch; MADV_DONTNEED, MADV_FREE,
- * MADV_REMOVE and other advice are accepted and have no effect. ENOMEM: not mapped throughout. */
+ * and other advice are accepted and have no effect. MADV_REMOVE makes a hole in the file. ENOMEM: not mapped throughout. EACCES: a hole
+ * in what is not mapped for stores. EAGAIN: the hole takes a thread, and there can be none. */
 int udax_advise(void* addr, size_t length, int advice);
 
 /* What of [addr, addr + length) is mapped how, at this moment; bytes. */

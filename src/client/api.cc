@@ -249,12 +249,15 @@ UDAX_EXPORT int udax_protect(void* addr, size_t length, int prot) {
 }
 
 UDAX_EXPORT int udax_advise(void* addr, size_t length, int advice) {
-  // What would lose anything has no effect here; nor has it there.
+  // What would lose anything but by its purpose has no effect here; nor has it there.
   return on_range(
       addr, length,
-      [&](Client& client, uint64_t address, uint64_t bytes) { return client.advise(address, bytes, advice); },
+      [&](Client& client, uint64_t address, uint64_t bytes) {
+        return advice == MADV_REMOVE ? client.punch(address, bytes) : client.advise(address, bytes, advice);
+      },
       [&](uint64_t address, uint64_t bytes) {
-        return kernel::asks_ahead(advice) ? kernel::advise(address, bytes, advice) : 0;
+        const bool is_meant = advice == MADV_REMOVE || kernel::asks_ahead(advice);
+        return is_meant ? kernel::advise(address, bytes, advice) : 0;
       });
 }
 

@@ -293,6 +293,36 @@ int Client::advise(uint64_t address, uint64_t length, int advice) {
   return unless_moved(call(request, &reply), address, address + length);
 }
 
+int Client::punch(uint64_t address, uint64_t length) {
+  struct Part {
+    std::shared_ptr<File> file;
+    uint64_t offset = 0;
+    uint64_t length = 0;
+  };
+  std::vector<Part> parts;
+  {
+    const LockGuard lock(mutex_);
+    settle();
+    const uint64_t end = address + length;
+    if (!views_.covers(address, end)) return kHandedOver;
+    for (uint64_t at = address; at < end;) {
+      uint64_t first = 0;
+      const View& view = *views_.find(at, &first);
+      if ((view.prot & PROT_WRITE) == 0) return EACCES;
+      const uint64_t to = std::min(end, view.end);
+      parts.push_back({view.file, view.file_offset + (at - first), to - at});
+      at = to;
+    }
+  }
+  // The daemon takes the views back for it, as for anybody's.
+  const auto stack = std::make_unique<ErrandStack>();
+  for (const Part& part : parts) {
+    const int error = punch_by_mount(part.file->vault.get(), part.offset, part.length, *stack);
+    if (error != 0) return error;
+  }
+  return 0;
+}
+
 int Client::query(uint64_t address, uint64_t length, udax_mapping* mapping) {
   const LockGuard lock(mutex_);
   settle();

@@ -91,11 +91,13 @@ class Client {
   int unmap(uint64_t address, uint64_t length, bool keep) UDAX_EXCLUDES(mutex_);
   int remap(uint64_t address, uint64_t old_length, uint64_t new_length, bool may_move, uint64_t* moved)
       UDAX_EXCLUDES(mutex_);
-  // The next four: kHandedOver, if not all of the range is mapped here (any more).
+  // The next five: kHandedOver, if not all of the range is mapped here (any more).
   int covered(uint64_t address, uint64_t length) UDAX_EXCLUDES(mutex_);
   int sync(uint64_t address, uint64_t length) UDAX_EXCLUDES(mutex_);
   int protect(uint64_t address, uint64_t length, int prot) UDAX_EXCLUDES(mutex_);
   int advise(uint64_t address, uint64_t length, int advice) UDAX_EXCLUDES(mutex_);
+  /// madvise(MADV_REMOVE). EACCES: not mapped for stores.
+  int punch(uint64_t address, uint64_t length) UDAX_EXCLUDES(mutex_);
   int query(uint64_t address, uint64_t length, udax_mapping* mapping) UDAX_EXCLUDES(mutex_);
 
   // Of what has become the kernel's (client_kernel.cc):

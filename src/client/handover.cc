@@ -3,6 +3,7 @@
 
 #include <linux/futex.h>
 #include <sched.h>
+#include <signal.h>
 
 #include <cstdio>
 
@@ -17,8 +18,10 @@ constexpr uint64_t slot_of(uint32_t handle, int vault) {
   return uint64_t{handle} << 32 | (static_cast<uint32_t>(vault) + 1);
 }
 
+/// What a thread with a descriptor table of its own does.
 struct Errand {
-  KernelMapping mapping;
+  int (*run)(const void* what) = nullptr;  // gives an errno, or 0
+  const void* what = nullptr;
   std::array<int, 2> spare{-1, -1};  // to be closed first
   int error = 0;
   std::atomic<uint32_t> running{1};  // cleared by the kernel when the errand's thread needs its memory no more
@@ -32,23 +35,37 @@ int open_anew(int fd) {
   return mode < 0 ? -1 : kernel::open_file(path.data(), mode & O_ACCMODE);
 }
 
-// On a table of its own: nothing need be closed, and it shares errno with the mapper, who waits for it.
-int run_errand(void* argument) {
-  auto& errand = *static_cast<Errand*>(argument);
-  const KernelMapping& m = errand.mapping;
-  for (const int fd : errand.spare) {
-    if (fd >= 0) kernel::close_fd(fd);
-  }
+int map_file(const void* what) {
+  const auto& m = *static_cast<const KernelMapping*>(what);
   const int fd = UDAX_KNOB("client.fail_kernel_map") ? -1 : take_copy(m.vault);
-  if (fd < 0) {
-    errand.error = EBADF;
-    return 0;
-  }
+  if (fd < 0) return EBADF;
   const auto map = [&](int from) {
     return kernel::map(m.address, m.length, m.prot, MAP_SHARED | MAP_FIXED, from, m.file_offset) != MAP_FAILED;
   };
   const int anew = open_anew(fd);
-  if ((anew < 0 || !map(anew)) && !map(fd)) errand.error = errno;
+  return (anew >= 0 && map(anew)) || map(fd) ? 0 : errno;
+}
+
+struct Hole {
+  int vault = -1;
+  uint64_t offset = 0;
+  uint64_t length = 0;
+};
+
+int punch_file(const void* what) {
+  const auto& hole = *static_cast<const Hole*>(what);
+  const int fd = take_copy(hole.vault);
+  if (fd < 0) return EBADF;
+  return kernel::punch(fd, hole.offset, hole.length) == 0 ? 0 : errno;
+}
+
+// On a table of its own: nothing need be closed, and it shares errno with who waits for it.
+int run_errand(void* argument) {
+  auto& errand = *static_cast<Errand*>(argument);
+  for (const int fd : errand.spare) {
+    if (fd >= 0) kernel::close_fd(fd);
+  }
+  errand.error = errand.run(errand.what);
   return 0;
 }
 
@@ -126,13 +143,29 @@ bool HandedOver::peek(Range* range) const {
 int map_by_mount(const KernelMapping& mapping, std::span<const int, 2> spare, ErrandStack& stack) {
   if (mapping.vault < 0) return EBADF;
   Errand errand;
-  errand.mapping = mapping;
+  errand.run = &map_file;
+  errand.what = &mapping;
   errand.spare = {spare[0], spare[1]};
   if (run_apart(errand, stack)) return errand.error;
   // With the program's own table. What is opened in it then stays open: closing it would drop the program's locks.
   errand.spare = {-1, -1};
   static_cast<void>(run_errand(&errand));
   return errand.error;
+}
+
+int punch_by_mount(int vault, uint64_t offset, uint64_t length, ErrandStack& stack) {
+  const Hole hole{vault, offset, length};
+  Errand errand;
+  errand.run = &punch_file;
+  errand.what = &hole;
+  // A handler of the program's, on that thread, would find this one's storage.
+  sigset_t all;
+  sigset_t before;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  const bool has_run = run_apart(errand, stack);
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return has_run ? errand.error : EAGAIN;
 }
 
 }  // namespace udax::client

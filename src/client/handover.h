@@ -73,4 +73,8 @@ using ErrandStack = std::array<std::byte, 32768>;
 /// there is room for two even where the program has opened all that it may. An errno, or 0. Allocates nothing, takes no lock.
 [[nodiscard]] int map_by_mount(const KernelMapping& mapping, std::span<const int, 2> spare, ErrandStack& stack);
 
+/// Makes a hole in the file, on such a thread too. An errno (EAGAIN: there can be no thread), or 0. REQUIRES: no lock that the mapper, or
+/// who waits for it, needs.
+[[nodiscard]] int punch_by_mount(int vault, uint64_t offset, uint64_t length, ErrandStack& stack);
+
 }  // namespace udax::client

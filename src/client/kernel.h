@@ -49,6 +49,10 @@ inline int protect(uint64_t address, uint64_t length, int prot) {
 inline int advise(uint64_t address, uint64_t length, int advice) {
   return static_cast<int>(::syscall(SYS_madvise, address, length, advice));
 }
+inline int punch(int fd, uint64_t offset, uint64_t length) {
+  constexpr int kPunch = 3;  // FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
+  return static_cast<int>(::syscall(SYS_fallocate, fd, kPunch, offset, length));
+}
 /// Advice that asks for pages to be there before they are touched.
 inline bool asks_ahead(int advice) {
   constexpr int kPopulateRead = 22;  // MADV_POPULATE_READ of Linux 5.14

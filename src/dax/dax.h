@@ -86,6 +86,8 @@ class Dax {
   /// [from, to) was stored to through tracked views that have gone: what is data there is DIRTY from now on. REQUIRES: no lock of the
   /// inode but rwsem, invalidate_lock.
   void note_stored(inode::Inode& inode, FileBlock from, FileBlock to);
+  /// mtime and ctime of what was stored so, and that holders of copies know old ones. REQUIRES: as note_stored().
+  void touch_stored(inode::Inode& inode);
 
   /// Takes every view of the file back, then makes durable what was stored: after it no store comes until a fault makes a view.
   /// REQUIRES: invalidate_lock exclusive. Errors: as writeback().
@@ -126,7 +128,6 @@ class Dax {
   [[nodiscard]] Status keep_beside_views(inode::Inode& inode, FileBlock from, FileBlock to);
   void withdraw(inode::Inode& inode, FileBlock from, FileBlock to);
   [[nodiscard]] bool flush_collected(inode::Inode& inode, FileBlock from, FileBlock to);
-  void touch_stored(inode::Inode& inode);
 
   inode::InodeTable& table_;
   journal::MetaStore& meta_;

@@ -110,6 +110,13 @@ struct Dax::Resolver {
     return done == start + count ? Status() : Status(Error::kAgain);
   }
 
+  /// Of size, blocks and times nobody has asked for.
+  [[nodiscard]] Status commit(inode::Change& change) const {
+    UDAX_CHECK(change.commit());
+    space.has_untold_attributes.store(true);
+    return {};
+  }
+
   /// Fills the hole or unwritten block at `at`, and gives its device block; what is data already is left alone.
   [[nodiscard]] Result<DeviceBlock> allocate() const {
     inode::Change change(dax.table_);
@@ -131,7 +138,7 @@ struct Dax::Resolver {
     }
     if (!m.is_data()) UDAX_CHECK(fill_blocks(change, map, m, device, at, 1));
     inode::touch_modified(*image, t);
-    UDAX_CHECK(change.commit());
+    UDAX_CHECK(commit(change));
     return device;
   }
 
@@ -158,7 +165,7 @@ struct Dax::Resolver {
     if (device.value % kHugeBlocks != 0) return kNoBlock;
     UDAX_CHECK(fill_blocks(change, map, m, device, start, kHugeBlocks));
     inode::touch_modified(*image, inode::now());
-    UDAX_CHECK(change.commit());
+    UDAX_CHECK(commit(change));
     return device;
   }
 
@@ -168,7 +175,7 @@ struct Dax::Resolver {
     inode::Change change(dax.table_);
     UDAX_TRY(format::Inode * image, change.edit(inode));
     inode::touch_modified(*image, t);
-    return change.commit();
+    return commit(change);
   }
 
   [[nodiscard]] bool has_copies(FileBlock from, FileBlock to) const {

@@ -87,6 +87,8 @@ void Dax::touch_stored(inode::Inode& inode) {
   if (const Status done = change.commit(); !done) {
     log::warning("mtime of inode {}: {}", inode.ino().value, to_string(done.error()));
   }
+  if (mapping::AddressSpace* const space = inode.space(); space != nullptr)
+    space->has_untold_attributes.store(true);
 }
 
 void Dax::note_stored(inode::Inode& inode, FileBlock from, FileBlock to) {

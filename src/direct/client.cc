@@ -235,6 +235,7 @@ void Client::take_down() noexcept {
     count_regions();
   }
   settle_dropped(~uint64_t{0});
+  tell_of_open();
   files.clear();
   handles_.clear();
   (void)::shutdown(control_.get(), SHUT_RDWR);

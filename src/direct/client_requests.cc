@@ -50,6 +50,7 @@ bool Client::serve_request() {
     done = Error::kNoMemory;
   }
   if (!done) out.error = static_cast<uint32_t>(to_errno(done.error()));
+  tell_of_open();
   if (!await_handovers() || !reply(request, out)) return false;
   return !broken_.load() && request.type != static_cast<uint32_t>(RequestType::kDetach);
 }

@@ -63,12 +63,29 @@ void Client::settle_dropped(uint64_t acknowledged) {
     }
     shared_.fs.dax().note_stored(one.file->inode(), FileBlock(one.range.start >> kBlockShift),
                                  FileBlock(blocks_for(one.range.end)));
+    shared_.fs.dax().touch_stored(one.file->inode());
     const LockGuard guard(mutex_);
     const auto same = std::find_if(dropped_.begin(), dropped_.end(), [&](const Dropped& d) {
       return d.file == one.file && d.range.start == one.range.start && d.range.end == one.range.end && is_due(d);
     });
     if (same != dropped_.end()) dropped_.erase(same);
   }
+}
+
+void Client::tell_of_mapped() {
+  std::vector<FileRef> files;
+  {
+    const LockGuard guard(mutex_);
+    for (const auto& [start, region] : regions_.in({0, size_})) {
+      const mapping::AddressSpace* const space = region.handle->inode().space();
+      if (space != nullptr && space->has_untold_attributes.load()) files.push_back(region.handle);
+    }
+  }
+  for (const FileRef& file : files) shared_.fs.tell_attributes(file->inode());
+}
+
+void Client::tell_of_open() const {
+  for (const auto& [handle, file] : handles_) shared_.fs.tell_attributes(file->inode());
 }
 
 bool Client::has_views(Ino ino, mapping::ByteRange range) {

@@ -55,6 +55,8 @@ void LateViews::settle(const Late& late) {
   if (const auto file = fs_.open(late.ino, O_RDONLY | O_NOATIME, false); file) {
     fs_.dax().note_stored((*file)->inode(), FileBlock(late.range.start >> kBlockShift),
                           FileBlock(blocks_for(std::min(late.range.end, kEnd))));
+    fs_.dax().touch_stored((*file)->inode());
+    fs_.tell_attributes((*file)->inode());
   }
   fs_.mappers().drop_copies(late.ino, late.range);
 }

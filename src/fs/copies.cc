@@ -208,11 +208,19 @@ void Filesystem::recall(inode::Inode& inode, const StaleCopies& stale) {
   }
 }
 
+void Filesystem::tell_attributes(inode::Inode& inode) {
+  mapping::AddressSpace* const space = inode.space();
+  if (space == nullptr || !space->has_untold_attributes.load(std::memory_order_relaxed)) return;
+  if (!space->has_untold_attributes.exchange(false) || UDAX_KNOB("fs.attributes.tell_nobody")) return;
+  mappers().drop_attributes(inode.ino());
+}
+
 Result<dax::FaultResult> Filesystem::fault(inode::Inode& inode, FileBlock at, dax::Access access,
                                            uint32_t order_max, const dax::Install& install) {
   const Ops ops{*this};
   for (;;) {
     UDAX_TRY(const dax::FaultResult result, dax_->fault(inode, at, access, order_max, install));
+    tell_attributes(inode);
     if (result != dax::FaultResult::kCopiesOut) return result;
     const uint64_t blocks = order_max >= mapping::kHugeOrder ? kHugeBlocks : 1;
     StaleCopies out{FileBlock(align_down(at.value, blocks)), {}, {}};

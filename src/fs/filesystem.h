@@ -216,6 +216,9 @@ class Filesystem {
   /// Takes back the copies of the pages of which [offset, end) is a part only, of files of any kind. REQUIRES: as recall().
   void recall_edges(OpenFile& file, uint64_t offset, uint64_t end);
 
+  /// Holders of copies are told, if the file's attributes were changed by faults, or by what was stored to mappings. REQUIRES: as
+  /// CopyHolder::drop_attributes().
+  void tell_attributes(inode::Inode& inode);
   /// A mapper's fault: dax::Dax::fault(), with copies of the page taken back first. REQUIRES: as recall(). Never kCopiesOut.
   [[nodiscard]] Result<dax::FaultResult> fault(inode::Inode& inode, FileBlock at, dax::Access access,
                                                uint32_t order_max, const dax::Install& install);

@@ -189,8 +189,9 @@ struct Ops {
   /// Everything that was stored to the file is durable afterwards.
   [[nodiscard]] Status flush_data(inode::Inode& inode) const;
   [[nodiscard]] Status flush_data(inode::Inode& inode, FileBlock from, FileBlock to) const;
-  /// The same of every file. The first error.
-  [[nodiscard]] Status flush_all_data() const;
+  /// The same of every file. The first error. `tell`: of attributes that have changed (Filesystem::tell_attributes()).
+  enum class Tell : uint8_t { kNobody, kAll };
+  [[nodiscard]] Status flush_all_data(Tell tell) const;
 
   /// Copies of [from, to) are about to be made: of what the file holds (fresh), or by who writes whole pages. Notes them, and
   /// takes the mappers' views back. kNoMemory. REQUIRES: rwsem exclusive.

@@ -169,13 +169,16 @@ Status Dispatcher::change_later(Call& call, std::function<Status()> change, bool
   return finish_later(call, recalls_, job);
 }
 
-void Dispatcher::invalidate_attributes(Ino ino) {
-  if (notifier_ == nullptr) return;
+void invalidate_attributes(Notifier& notifier, Ino ino) {
   // A negative offset leaves the pages alone: the kernel then only marks the attributes stale, without taking the
   // inode's lock, which the process whose request this is may hold.
   const fuse_notify_inval_inode_out out{ino.value, -1, 0};
   const iovec piece = Call::piece_of(std::as_bytes(std::span(&out, 1)));
-  (void)notifier_->notify(FUSE_NOTIFY_INVAL_INODE, std::span(&piece, 1));
+  (void)notifier.notify(FUSE_NOTIFY_INVAL_INODE, std::span(&piece, 1));
+}
+
+void Dispatcher::invalidate_attributes(Ino ino) {
+  if (notifier_ != nullptr) fuse::invalidate_attributes(*notifier_, ino);
 }
 
 const char* opcode_name(uint32_t opcode) {

@@ -81,6 +81,9 @@ class Notifier {
   [[nodiscard]] virtual bool is_connected() = 0;
 };
 
+/// The kernel asks for them anew. It may wait for the end of an inode, and so for its write-back; for no lock of one that is in use.
+void invalidate_attributes(Notifier& notifier, Ino ino);
+
 /// Takes the kernel's answers to FUSE_NOTIFY_RETRIEVE.
 class RetrievalTaker {
  public:

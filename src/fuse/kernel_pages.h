@@ -34,6 +34,7 @@ class KernelPages final : public mapping::CopyHolder, public RetrievalTaker {
   /// `notifier` must outlive this.
   explicit KernelPages(Notifier& notifier) : notifier_(notifier) {}
   void drop_copies(Ino ino, mapping::ByteRange range) override;
+  void drop_attributes(Ino ino) override { invalidate_attributes(notifier_, ino); }
   void drop_copies_unlike(Ino ino, uint64_t offset, std::span<const std::byte> bytes) override;
   [[nodiscard]] bool returns_late() const override { return returns_late_; }
   void set_returns_late(bool is_so) { returns_late_ = is_so; }

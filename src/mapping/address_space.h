@@ -22,6 +22,8 @@ struct AddressSpace {
   std::atomic<uint32_t> trackers{0};
   // Somebody has touched what lies behind the end, and may have something there that gives SIGBUS.
   std::atomic<bool> touched_behind{false};
+  // Attributes were changed for nobody's request, and holders of copies have not been told (Filesystem::tell_attributes()).
+  std::atomic<bool> has_untold_attributes{false};
   // Who read and write the file on their own.
   StateWatchers watchers;
 };

@@ -63,6 +63,11 @@ void MapperRegistry::drop_copies(Ino ino, ByteRange range) {
   for (CopyHolder* holder : holders_) holder->drop_copies(ino, range);
 }
 
+void MapperRegistry::drop_attributes(Ino ino) {
+  const SharedLockGuard guard(holders_lock_);
+  for (CopyHolder* holder : holders_) holder->drop_attributes(ino);
+}
+
 void MapperRegistry::drop_copies_unlike(Ino ino, uint64_t offset, std::span<const std::byte> bytes) {
   const SharedLockGuard guard(holders_lock_);
   for (CopyHolder* holder : holders_) holder->drop_copies_unlike(ino, offset, bytes);

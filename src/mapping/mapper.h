@@ -94,6 +94,9 @@ class CopyHolder {
   virtual void drop_copies(Ino ino, ByteRange range) = 0;
   /// The same, of those pages at `offset` whose copies do not hold `bytes`. Of the others the holder may wait for its caller.
   virtual void drop_copies_unlike(Ino ino, uint64_t offset, std::span<const std::byte> bytes) = 0;
+  /// What the holder knows of size, blocks and times is old. REQUIRES: as drop_copies(); or the holder's own request for that file, but
+  /// one that the file's end in its cache may wait for (a write-back).
+  virtual void drop_attributes(Ino ino) { static_cast<void>(ino); }
   /// drop_copies() does not wait for what is being written back already: it may still come, before the page is handed out anew.
   /// Stays as it is while the holder is registered.
   [[nodiscard]] virtual bool returns_late() const { return false; }
@@ -114,6 +117,7 @@ class MapperRegistry {
   void release(Ino ino, ByteRange range);
   [[nodiscard]] bool may_hold(Ino ino, ByteRange range);
   void drop_copies(Ino ino, ByteRange range);
+  void drop_attributes(Ino ino);
   void drop_copies_unlike(Ino ino, uint64_t offset, std::span<const std::byte> bytes);
   /// Some holder returns late. Takes no lock: asked with an inode's, which a holder that is called may wait for.
   [[nodiscard]] bool return_late() const { return late_holder_count_.load() > 0; }

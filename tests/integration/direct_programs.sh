@@ -108,6 +108,23 @@ if here_is git; then
   say "git: add, commit, gc, fsck"
 fi
 
+conformity() {  # conformity FILTER [OPTION OF udaxctl run]: what programs may rely on, under the shim
+  mkdir "$mnt/conformity"
+  UDAX_TEST_DIR=$mnt/conformity timeout -s KILL 200 "$UDAX_BIN/udaxctl" run "${@:2}" -- "$UDAX_BIN/conformity_tests" \
+    --gtest_brief=1 --gtest_filter="$1" >"$work/conformity.log" 2>&1
+}
+if [[ -x $UDAX_BIN/conformity_tests ]]; then
+  but_lists='-*NamespacesOfXattrs:*TrustedXattrsAreRootsOwn'  # DAX files show an xattr more
+  for how in "" --reads-and-writes; do
+    before=$(direct_counter maps)
+    # shellcheck disable=SC2086  # nothing, or an option
+    conformity "$but_lists" $how || fail "conformity $how: $(cat "$work/conformity.log")"
+    was_direct conformity "$before"
+    rmdir "$mnt/conformity"
+  done
+  say "conformity: $(grep -o '[0-9]* tests' "$work/conformity.log" | tail -n 1), with reads and writes and without"
+fi
+
 if [[ -x $UDAX_BIN/udax-fsx ]]; then
   for how in "" --reads-and-writes; do
     before=$(direct_counter maps)
@@ -125,3 +142,10 @@ remount_pool
 find "$mnt" -type f ! -path '*/.git/*' -exec md5sum {} + | sort | diff -q - "$work/sums" >/dev/null || fail "files differ after a re-mount"
 unmount_pool
 check_pool
+
+if has_knobs && [[ -x $UDAX_BIN/conformity_tests ]]; then
+  UDAX_KNOBS=fs.attributes.tell_nobody start_direct 64M direct=owner
+  if conformity '*StoresToMappingsMarkTimes'; then fail "control: stat(2) finds new times without being told"; fi
+  say "control tell_nobody is found out: stat(2) finds old times"
+  unmount_pool
+fi

@@ -116,7 +116,7 @@ if $direct; then
   mkdir -p "$(folder tmpfs)"
   mount -t tmpfs tmpfs "$(folder tmpfs)"
   mount_udaxfs udaxfs-direct dax=always,direct=owner "$((size_mib * 2 + 256))M"
-  "$bin/udaxctl" run -- "$bin/bench_direct_bench" --rounds "$rounds" --size-mib "$size_mib" --csv "$out/direct.csv" \
+  "$bin/udaxctl" run --reads-and-writes -- "$bin/bench_direct_bench" --rounds "$rounds" --size-mib "$size_mib" --csv "$out/direct.csv" \
     "tmpfs=$(folder tmpfs)" "udaxfs-direct=$(folder udaxfs-direct)"
   maps=$("$bin/udaxctl" stat --json "$(folder udaxfs-direct)" | python3 -c 'import json,sys; print(json.load(sys.stdin)["direct"]["maps"])')
   [[ $maps -gt 0 ]] || { echo "bench.sh: nothing was mapped directly" >&2; exit 1; }

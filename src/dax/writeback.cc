@@ -55,10 +55,10 @@ Status Dax::flush_entry(inode::Inode& inode, EntryTree::Locked& entry) {
 
 // Throws std::bad_alloc.
 bool Dax::flush_collected(inode::Inode& inode, FileBlock from, FileBlock to) {
-  std::vector<mapping::ByteRange> stored;
+  mapping::Stored stored;
   if (!UDAX_KNOB("dax.writeback.skip_collect")) mappers_.collect(inode.ino(), mapping::bytes_of(from, to), stored);
   UDAX_SYNC_POINT("dax.writeback.collected");
-  for (const mapping::ByteRange& range : stored) {
+  for (const mapping::ByteRange& range : stored.ranges) {
     const FileBlock end(blocks_for(range.end));
     for (FileBlock at(range.start >> kBlockShift); at < end;) {
       auto entry = inode.space()->entries.grab_next(at, end);
@@ -72,8 +72,8 @@ bool Dax::flush_collected(inode::Inode& inode, FileBlock from, FileBlock to) {
       count(counters_.bytes_flushed, size);
     }
   }
-  if (!stored.empty()) touch_stored(inode);
-  return !stored.empty();
+  if (stored.is_untimed) touch_stored(inode);
+  return !stored.ranges.empty();
 }
 
 // mtime and ctime of stores that made no fault. One that cannot be noted is not worth failing an fsync for.

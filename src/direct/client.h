@@ -149,7 +149,7 @@ class Client {
   void kick();
 
   /// Its part of Server::collect().
-  void collect(Ino ino, mapping::ByteRange range, std::vector<mapping::ByteRange>& stored);
+  void collect(Ino ino, mapping::ByteRange range, mapping::Stored& stored);
 
   /// Its memory, if it ever gave any, exists no more.
   [[nodiscard]] bool is_gone() const;

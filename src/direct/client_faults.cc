@@ -156,7 +156,8 @@ Result<dax::FaultResult> Client::resolve(const Fault& fault) {
   }
   if (!is_store) {
     const dax::Install look = [&](const dax::View& view) -> Status {
-      if (view.is_zero() || !may_write) return place(fault, view);
+      // Who reads and writes by himself: a load is a read, and marks no times.
+      if (view.is_zero() || !may_write || fault.file->shown() != nullptr) return place(fault, view);
       is_store = true;
       return {};
     };

@@ -63,7 +63,8 @@ void Client::settle_dropped(uint64_t acknowledged) {
     }
     shared_.fs.dax().note_stored(one.file->inode(), FileBlock(one.range.start >> kBlockShift),
                                  FileBlock(blocks_for(one.range.end)));
-    shared_.fs.dax().touch_stored(one.file->inode());
+    // Who reads and writes by himself has marked the times of what he wrote.
+    if (one.file->shown() == nullptr) shared_.fs.dax().touch_stored(one.file->inode());
     const LockGuard guard(mutex_);
     const auto same = std::find_if(dropped_.begin(), dropped_.end(), [&](const Dropped& d) {
       return d.file == one.file && d.range.start == one.range.start && d.range.end == one.range.end && is_due(d);
@@ -151,7 +152,7 @@ bool Client::doubt_parts(const std::vector<Part>& parts) {
   return has_doubt;
 }
 
-void Client::collect(Ino ino, mapping::ByteRange range, std::vector<mapping::ByteRange>& stored) {
+void Client::collect(Ino ino, mapping::ByteRange range, mapping::Stored& stored) {
   if (!is_set_up_.load(std::memory_order_acquire) || !is_tracking_) return;
   uint64_t sequence = 0;
   {
@@ -161,7 +162,9 @@ void Client::collect(Ino ino, mapping::ByteRange range, std::vector<mapping::Byt
     sequence = send_barrier();
   }
   if (!has_revoked(sequence, OpStream::Clock::now() + patience())) note_late();
-  collect_behind(ino, range, stored);
+  const size_t before = stored.ranges.size();
+  collect_behind(ino, range, stored.ranges);
+  stored.is_untimed |= stored.ranges.size() > before && board_ == nullptr;
 }
 
 void Client::collect_behind(Ino ino, mapping::ByteRange range, std::vector<mapping::ByteRange>& stored) {

@@ -267,7 +267,7 @@ void Server::invalidate(Ino ino, mapping::ByteRange range) { revoke(ino, range, 
 
 void Server::write_protect(Ino ino, mapping::ByteRange range) { revoke(ino, range, Client::Revoke::kWritable); }
 
-void Server::collect(Ino ino, mapping::ByteRange range, std::vector<mapping::ByteRange>& stored) {
+void Server::collect(Ino ino, mapping::ByteRange range, mapping::Stored& stored) {
   for (size_t i = 0; i < kClientsMax; ++i) {
     if (const std::shared_ptr<Client> client = client_at(i); client != nullptr)
       client->collect(ino, range, stored);

@@ -53,7 +53,7 @@ class Server final : public mapping::Mapper {
 
   void invalidate(Ino ino, mapping::ByteRange range) override;
   void write_protect(Ino ino, mapping::ByteRange range) override;
-  void collect(Ino ino, mapping::ByteRange range, std::vector<mapping::ByteRange>& stored) override;
+  void collect(Ino ino, mapping::ByteRange range, mapping::Stored& stored) override;
   void hold(Ino ino, mapping::ByteRange range, mapping::Patience patience) override;
   void release(Ino ino, mapping::ByteRange range) override;
   [[nodiscard]] bool may_hold(Ino ino, mapping::ByteRange range) override;

@@ -38,7 +38,7 @@ void MapperRegistry::write_protect(Ino ino, ByteRange range) {
   for (Mapper* mapper : mappers_) mapper->write_protect(ino, range);
 }
 
-void MapperRegistry::collect(Ino ino, ByteRange range, std::vector<ByteRange>& stored) {
+void MapperRegistry::collect(Ino ino, ByteRange range, Stored& stored) {
   const SharedLockGuard guard(mappers_lock_);
   for (Mapper* mapper : mappers_) mapper->collect(ino, range, stored);
 }

@@ -48,6 +48,13 @@ enum class Patience {
   kLong,   // it does: only what waits in turn for a view of this range is kept waiting
 };
 
+/// What was stored through tracked views.
+struct Stored {
+  std::vector<ByteRange> ranges;
+  /// The file's times do not tell of it. (Who stores for a write(2) sees to that himself.)
+  bool is_untimed = false;
+};
+
 class Mapper {
  public:
   virtual ~Mapper() = default;
@@ -59,7 +66,7 @@ class Mapper {
   /// Adds to `stored` what of the range has been stored to through tracked views since they were made, or since it was last told;
   /// too much does no harm. What it gives up of its own accord it tells here, or to Dax::note_stored(); what invalidate() takes is
   /// its caller's to care for. Stores that come after are told the next time. Throws std::bad_alloc: all of it is told again.
-  virtual void collect(Ino ino, ByteRange range, std::vector<ByteRange>& stored) {
+  virtual void collect(Ino ino, ByteRange range, Stored& stored) {
     static_cast<void>(ino);
     static_cast<void>(range);
     static_cast<void>(stored);
@@ -112,7 +119,7 @@ class MapperRegistry {
 
   void invalidate(Ino ino, ByteRange range);
   void write_protect(Ino ino, ByteRange range);
-  void collect(Ino ino, ByteRange range, std::vector<ByteRange>& stored);
+  void collect(Ino ino, ByteRange range, Stored& stored);
   void hold(Ino ino, ByteRange range, Patience patience);
   void release(Ino ino, ByteRange range);
   [[nodiscard]] bool may_hold(Ino ino, ByteRange range);

@@ -36,6 +36,7 @@ constexpr uint64_t kHuge = uint64_t{2} << 20;
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr uint64_t kAccesses = 200'000;  // in a batch
 constexpr uint64_t kCalls = 500;
+constexpr uint64_t kWarm = 64 * kMiB;
 
 struct Arguments {
   unsigned rounds = 7;
@@ -218,15 +219,19 @@ void fault(const Subject& s, Random& random, Samples& samples) {
   }
 }
 
-off_t any_page(const Subject& s, Random& random) {
-  return static_cast<off_t>(random.below(s.file.size() / kPage) * kPage);
-}
+uint64_t any_page(uint64_t size, Random& random) { return random.below(size / kPage) * kPage; }
 
+/// `warm`: all within so many bytes, each page of which was called for before; 0: anywhere in the file.
 template <typename F>
-void call(const Subject& s, Random& random, Samples& samples, F one) {
+void call(const Subject& s, Random& random, Samples& samples, F one, uint64_t warm) {
   std::array<char, kPage> page{};
+  warm = std::min(warm, s.file.size());
+  for (uint64_t at = 0; at < warm; at += kPage) {
+    must(one(s.file.fd(), page.data(), static_cast<off_t>(at)) == static_cast<long>(kPage), "a call");
+  }
+  const uint64_t size = warm != 0 ? warm : s.file.size();
   for (uint64_t i = 0; i < kCalls; ++i) {
-    const off_t at = any_page(s, random);
+    const auto at = static_cast<off_t>(any_page(size, random));
     const uint64_t start = now_ns();
     must(one(s.file.fd(), page.data(), at) == static_cast<long>(kPage), "a call");
     add(samples, start);
@@ -236,7 +241,7 @@ void call(const Subject& s, Random& random, Samples& samples, F one) {
 template <unsigned kDirty>
 void sync_dirty(const Subject& s, Random& random, Samples& samples) {
   for (int i = 0; i < 10; ++i) {
-    for (unsigned n = 0; n < kDirty; ++n) s.mapping.word(static_cast<uint64_t>(any_page(s, random))) = n;
+    for (unsigned n = 0; n < kDirty; ++n) s.mapping.word(any_page(s.file.size(), random)) = n;
     const uint64_t start = now_ns();
     must(::fsync(s.file.fd()) == 0, "fsync");
     add(samples, start);
@@ -255,8 +260,8 @@ std::vector<Row> rows() {
   const auto write_past = [](int fd, char* from, off_t at) {
     return ::syscall(SYS_pwrite64, fd, from, kPage, at);
   };
-  const auto calls = [](auto one) {
-    return [one](const Subject& s, Random& r, Samples& out) { call(s, r, out, one); };
+  const auto calls = [](auto one, uint64_t warm = kWarm) {
+    return [=](const Subject& s, Random& r, Samples& out) { call(s, r, out, one, warm); };
   };
   return {
       {"load, in order", load_in_order},
@@ -273,6 +278,8 @@ std::vector<Row> rows() {
       {"fault: store, allocated", fault<Found::kData, true>},
       {"pread 4 KiB", calls(read_page)},
       {"pwrite 4 KiB", calls(write_page)},
+      {"pread 4 KiB, anywhere in the file", calls(read_page, 0)},
+      {"pwrite 4 KiB, anywhere in the file", calls(write_page, 0)},
       {"pread 4 KiB, by the kernel", calls(read_past)},
       {"pwrite 4 KiB, by the kernel", calls(write_past)},
       {"fsync, 1 dirty page", sync_dirty<1>},

@@ -51,12 +51,15 @@ say "random calls, times, appends, numbers, forks, locks, threads: as through th
 # None of these is a request.
 by_itself "$program" fill "$mnt/many"
 before=$(requests read)
+times=$(stat -c '%y %z' "$mnt/many")
 by_itself python3 -c "
 import os, sys
 fd = os.open(sys.argv[1], os.O_RDWR)
 for i in range(20000):
     assert os.pread(fd, 4096, i % 64 * 4096) == b'a' * 4096
-    assert len(os.read(fd, 10)) == 10" "$mnt/many" || fail "many reads"
+    assert len(os.read(fd, 10)) == 10
+os.fsync(fd)" "$mnt/many" || fail "many reads"
+[[ $(stat -c '%y %z' "$mnt/many") == "$times" ]] || fail "reads of a file that is open for writing mark it as written"
 count=$(($(requests read) - before))
 [[ $count -lt 2000 ]] || fail "of 40,000 reads $count were requests"
 before=$(requests write)

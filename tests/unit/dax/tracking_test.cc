@@ -36,10 +36,11 @@ class Tracker final : public mapping::Mapper {
     });
   }
   void write_protect(Ino, mapping::ByteRange) override {}
-  void collect(Ino, mapping::ByteRange range, std::vector<mapping::ByteRange>& stored) override {
+  void collect(Ino, mapping::ByteRange range, mapping::Stored& stored) override {
     for (const uint64_t page : stored_) {
       if (page * kBlockSize >= range.end || (page + 1) * kBlockSize <= range.start) continue;
-      stored.push_back({page * kBlockSize, (page + 1) * kBlockSize});
+      stored.ranges.push_back({page * kBlockSize, (page + 1) * kBlockSize});
+      stored.is_untimed = true;
     }
     std::erase_if(stored_,
                   [&](uint64_t p) { return p * kBlockSize < range.end && (p + 1) * kBlockSize > range.start; });

@@ -39,6 +39,7 @@ void expect(bool holds, const char* what, long got = 0, long wanted = 0) {
   if (!holds) fail(what, got, wanted);
 }
 void equal(long got, long wanted, const char* what) { expect(got == wanted, what, got, wanted); }
+long number_of(const char* text) { return std::strtol(text, nullptr, 10); }
 
 int open_at(const char* path, int flags) {
   const int fd = ::open(path, flags | O_CLOEXEC, 0600);
@@ -157,7 +158,7 @@ int cut_reader(char** arguments) {
   const int fd = open_at(arguments[0], O_RDONLY);
   std::vector<char> bytes(kPages * kPage);
   long short_reads = 0;
-  const time_t end = ::time(nullptr) + std::atoi(arguments[1]);
+  const time_t end = ::time(nullptr) + number_of(arguments[1]);
   while (::time(nullptr) < end) {
     const ssize_t got = ::pread(fd, bytes.data(), bytes.size(), 0);
     expect(got >= static_cast<ssize_t>(kPage), "bytes read", got);
@@ -173,7 +174,7 @@ int cutter(char** arguments) {
   const int fd = open_at(arguments[0], O_RDWR | O_CREAT);
   const std::vector<char> bytes(kPages * kPage, 'P');
   equal(::pwrite(fd, bytes.data(), bytes.size(), 0), static_cast<long>(bytes.size()), "pwrite");
-  const time_t end = ::time(nullptr) + std::atoi(arguments[1]);
+  const time_t end = ::time(nullptr) + number_of(arguments[1]);
   while (::time(nullptr) < end) {
     equal(::ftruncate(fd, kPage), 0, "ftruncate");
     equal(::syscall(SYS_pwrite64, fd, bytes.data() + kPage, bytes.size() - kPage, kPage),
@@ -257,7 +258,7 @@ int threads(char** arguments) {
     });
   }
   std::mt19937 random(9);
-  const time_t end = ::time(nullptr) + std::atoi(arguments[2]);
+  const time_t end = ::time(nullptr) + number_of(arguments[2]);
   while (::time(nullptr) < end) {
     const int fd = fds.at(random() % 4);
     const uint64_t way = random() % 40;
@@ -381,12 +382,12 @@ int no_room(char** arguments) {
 
 int writes_own_part(char** arguments) {
   const int fd = open_at(arguments[0], O_RDWR);
-  const long part = std::atol(arguments[1]);
+  const long part = number_of(arguments[1]);
   constexpr long kRecord = 100;
   const long records = kPages * static_cast<long>(kPage) / kRecord / 2;
   std::mt19937 random(static_cast<uint32_t>(part));
   std::map<long, char> model;
-  const time_t end = ::time(nullptr) + std::atoi(arguments[2]);
+  const time_t end = ::time(nullptr) + number_of(arguments[2]);
   std::array<char, kRecord> bytes{};
   std::array<char, kRecord> wanted{};
   for (long i = 0; ::time(nullptr) < end; ++i) {
@@ -431,7 +432,7 @@ int bench(char** arguments) {
   const int fd = open_at(arguments[0], O_RDWR | O_CREAT);
   constexpr uint32_t kBenchPages = 16384;
   constexpr int kRounds = 7;
-  const auto calls = static_cast<uint32_t>(std::atoi(arguments[1]));
+  const auto calls = static_cast<uint32_t>(number_of(arguments[1]));
   std::vector<char> all(size_t{kBenchPages} * kPage, 'a');
   equal(::pwrite(fd, all.data(), all.size(), 0), static_cast<long>(all.size()), "pwrite");
   std::array<char, kPage> bytes{};

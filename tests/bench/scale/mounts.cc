@@ -45,7 +45,7 @@ void mounts_of(ScratchPool& pool, Report& report, const std::string& parameter) 
 }  // namespace
 
 void measure_mounts(const Settings& settings, Populations& populations, Report& report) {
-  ScratchPool small(settings, "files10", uint64_t{2304} << 20);
+  ScratchPool small(settings, "ten-files", uint64_t{2304} << 20);
   small.mount();
   for (uint64_t i = 0; i < 10; ++i) make_file(small.fs(), kRootIno, name_of("file", i));
   for (uint32_t r = 0; r < kMounts; ++r) {

@@ -98,6 +98,8 @@ struct Shared {
   const uint64_t mappings_max;      // of the kernel's, for a client
   const bool can_track;             // the kernel tells of stores to the pool's pages (page_scan.h)
   const HoldList* holds = nullptr;  // null: nothing is ever held
+  /// The least that can be mapped of the pool, and where mappings of it may begin and end: bytes. On devdax more than a block.
+  const uint64_t unit = kBlockSize;
 };
 
 class Client {
@@ -216,6 +218,8 @@ class Client {
   // client_kernel.cc
   [[nodiscard]] bool is_direct(const Region& region) const UDAX_REQUIRES(mutex_);
   void hand_over(Region region, uint64_t at) UDAX_REQUIRES(mutex_);
+  /// The mapping unit around a page that cannot be mapped by itself.
+  void hand_over_unit(uint64_t at, uint64_t region_id);
   void report_failures();
   void settle_handovers();
   /// What was handed over is the kernel's. False: the client does not answer.
@@ -233,6 +237,12 @@ class Client {
   /// Who waits at `at` tries again, when what is on the stream has been done.
   void wake_in_order(uint64_t at) UDAX_REQUIRES(mutex_);
   [[nodiscard]] bool await(uint64_t sequence);
+  /// All mapping units that the range touches: what is taken of the client must be whole ones.
+  [[nodiscard]] Span widened(Span span) const {
+    return {align_down(span.start, shared_.unit), align_up(span.end, shared_.unit)};
+  }
+  /// Takes the views that lie across the ends of the range.
+  void loosen(Span span) UDAX_REQUIRES(mutex_);
   /// Views that the caller's next op takes: no longer noted. To be followed by an op that is acknowledged.
   [[nodiscard]] Span take_views(Span span) UDAX_REQUIRES(mutex_);
 

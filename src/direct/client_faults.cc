@@ -11,6 +11,7 @@
 //                                                to a page that is mapped does not fault
 //   behind the end, no room, bad media           BUS for a moment: every touch after it faults anew
 //   the file is a DAX file no more               KERNEL (client_kernel.cc)
+//   a page that cannot be mapped by itself       KERNEL of the 2 MiB around it (devdax)
 //
 // A writable region's page that may not be stored to any more (the file has become immutable) is mapped read-only.
 #include <poll.h>
@@ -136,6 +137,8 @@ void Client::serve_fault(const FaultEvent& event) {
   const bool is_lost = fault->file->shown() != nullptr && !shared_.fs.is_dax(fault->file->inode());
   if (is_lost) return place_bus(*fault);
   const auto result = resolve(*fault);
+  const bool is_too_small = !result && result.error() == Error::kNotSupported;
+  if (is_too_small && fault->file->shown() == nullptr) return hand_over_unit(fault->at, fault->region_id);
   if (result && *result != dax::FaultResult::kBeyondEnd) return map_around(fault->at, *fault->file, fault->prot);
   place_bus(*fault);
   // A file that has grown in between has taken back what it found, before this was there.
@@ -186,6 +189,7 @@ Status Client::place(const Fault& fault, const dax::View& view) try {
   const uint64_t from = view.start.value << kBlockShift;
   const Span span = part_showing(*region, {from, from + view.count * kBlockSize});
   const uint64_t device = offset_of(view.device) + (region->file_offset_of(span.start) - from);
+  if ((span.start | span.end | device) % shared_.unit != 0) return Error::kNotSupported;
   const bool is_woken = place_data(*region, span, device, fault.at, view.is_writable);
   if (!fault.has_waiter) return {};
   if (!is_woken) wake_in_order(fault.at);
@@ -315,7 +319,7 @@ Result<uint64_t> Client::map_ahead(Span span) {
   for (int i = 0; i < kFaultsMax && at < span.end && !broken_.load(); ++i) {
     const std::optional<Fault> fault = look_ahead(at, span.end);
     if (!fault) break;
-    at = fault->at + kBlockSize;
+    at = align_down(fault->at, shared_.unit) + shared_.unit;
     const dax::Install put = [&](const dax::View& view) {
       at = fault->at + (view.start + view.count - fault->block) * kBlockSize;
       bytes += at - fault->at;

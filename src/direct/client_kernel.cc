@@ -8,6 +8,9 @@
 // wait for. The mapping is forgotten in the same section of mutex_: every request after it finds none, and is answered only when
 // the client has done the op; before that it would take the range for free, or for its own.
 //
+// On devdax the kernel maps no less than 2 MiB. A page that is not in a 2 MiB block of the pool, or whose mapping is not so large, makes the
+// 2 MiB around it the kernel's as well, of a file that is a DAX file still. No view is there: what can be mapped is never half mapped.
+//
 // The worker alone hands over; handovers_ is its own.
 #include <cstring>
 #include <new>
@@ -39,6 +42,17 @@ void Client::hand_over(Region region, uint64_t at) try {
   // The file is let go of later: not with mutex_.
   handovers_.push_back({sequence, std::move(region.handle)});
   count(shared_.counters.handovers);
+} catch (const std::bad_alloc&) {
+  faults_->descriptor().wake(base_ + at, kBlockSize);
+}
+
+void Client::hand_over_unit(uint64_t at, uint64_t region_id) try {
+  const LockGuard guard(mutex_);
+  const Region* const region = regions_.find(at);
+  if (region == nullptr || region->id != region_id) return wake_in_order(at);
+  const Span unit = widened({at, at + 1});
+  regions_.cut({std::max(unit.start, region->start), std::min(unit.end, region->end)});
+  hand_over(*regions_.find(at), at);
 } catch (const std::bad_alloc&) {
   faults_->descriptor().wake(base_ + at, kBlockSize);
 }

@@ -164,6 +164,7 @@ Status Client::unmap(Span span) {
   {
     const LockGuard guard(mutex_);
     if (!regions_.overlaps(span)) return {};
+    loosen(span);
     regions_.cut(span);
     files.reserve(regions_.size());
     take_out(span);
@@ -236,6 +237,7 @@ Status Client::protect(const Request& request) {
     for (const auto& [start, region] : regions_.in(span)) {
       UDAX_CHECK(check_access(region.handle->open(), request.prot));
     }
+    loosen(span);
     regions_.cut(span);
     for (auto& [start, region] : regions_.in(span)) region.prot = request.prot;
     // Pages that become writable must fault first, to be known as such.

@@ -58,8 +58,10 @@ uint64_t Client::begin_revoke(Ino ino, mapping::ByteRange range, Revoke which) {
   bool has_sent = false;
   for (const auto& [start, region] : regions_.in({0, size_})) {
     if (region.ino != ino) continue;
-    const Span shown = part_showing(region, range);
-    if (shown.empty() || (which == Revoke::kWritable && !views_.has_writable(shown))) continue;
+    Span shown = part_showing(region, range);
+    if (shown.empty()) continue;
+    shown = widened(shown);
+    if (which == Revoke::kWritable && !views_.has_writable(shown)) continue;
     if (UDAX_KNOB("direct.revoke.skip_hole")) {
       (void)views_.erase(shown);
       continue;
@@ -72,6 +74,15 @@ uint64_t Client::begin_revoke(Ino ino, mapping::ByteRange range, Revoke which) {
   if (has_sent) return send_barrier();
   // Somebody else may be waiting for them at this moment.
   return UDAX_KNOB("direct.revoke.own_ops") ? 0 : takings_.last(ino, range, stream_->acked());
+}
+
+void Client::loosen(Span span) {
+  for (const uint64_t end : {span.start, span.end}) {
+    if (end % shared_.unit == 0) continue;
+    const Span gone = drop_views(widened({end, end + 1}));
+    const Region* const region = gone.empty() ? nullptr : regions_.find(gone.start);
+    if (region != nullptr) hole(gone, region->prot);
+  }
 }
 
 Span Client::take_views(Span span) {

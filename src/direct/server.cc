@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -70,6 +71,17 @@ Result<Peer> peer_of(int socket) {
   return Peer{credentials.uid, credentials.pid, OwnedFd(pidfd)};
 }
 
+/// See Shared::unit. 0: nothing can be mapped.
+uint64_t mapping_unit(int fd) {
+  for (const uint64_t unit : {uint64_t{kBlockSize}, uint64_t{kHugeSize}}) {
+    void* const got = ::mmap(nullptr, unit, PROT_READ, MAP_SHARED, fd, 0);
+    if (got == MAP_FAILED) continue;
+    ::munmap(got, unit);
+    return unit;
+  }
+  return 0;
+}
+
 // Killed, and not gone yet: a thread of it may be in a system call with pages of the pool in its hands.
 bool is_zombie(const Client& client) { return client.is_killed() && !client.is_gone(); }
 
@@ -87,10 +99,15 @@ Result<std::unique_ptr<Server>> Server::start(fs::Filesystem& fs, const Policy& 
   std::unique_ptr<Server> server(new Server(fs, policy));
   UDAX_TRY(const media::LoadedSuperblock super, media::load_superblock(fs.medium(), why));
   std::copy(std::begin(super.raw.uuid), std::end(super.raw.uuid), server->pool_uuid_.begin());
+  const uint64_t unit = mapping_unit(fs.medium().fd());
+  if (unit == 0) {
+    *why = "the pool cannot be mapped by 2 MiB, nor by less";
+    return Error::kNotSupported;
+  }
   UDAX_CHECK(server->listen(why));
   server->shared_.reset(new Shared{
       fs, server->cookies_, server->counters_, server->uffd_device_.get(), mappings_max(),
-      !fs.read_only() && can_track(fs.medium().fd(), offset_of(format::kHolderBlock)), &server->holds_});
+      !fs.read_only() && can_track(fs.medium().fd(), offset_of(format::kHolderBlock)), &server->holds_, unit});
   server->late_ = std::make_unique<LateViews>(fs, [raw = server.get()] { raw->look_after_clients(); });
   fs.mappers().add(server.get());
   server->registered_ = true;

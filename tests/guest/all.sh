@@ -33,7 +33,7 @@ if $short; then
 else
   [[ ${#kinds[@]} -gt 0 ]] || kinds=(devdax-2M devdax-4K ext4-dax xfs-dax)
   as_root=(kill9 mount_basic fsck_modes dax_flag dax_mmap dax_lost_update dax_late_write dax_late_return dax_flip_live dax_storm udax_fsx udax_storm sqlite archive
-    full_pool udaxctl_commands options_errors media_errors mount_helper transports)
+    full_pool udaxctl_commands options_errors media_errors mount_helper transports direct_huge direct_kill direct_late direct_storm)
   as_user=(dax_flag dax_flip_live udax_fsx)
   cuts=3
 fi

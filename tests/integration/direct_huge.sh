@@ -8,6 +8,36 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/direct_common.sh"
 need python3
 size=$((64 << 20))
+
+# A device maps 2 MiB, or nothing: what is less of a file is the kernel's.
+if [[ -c $pool ]]; then
+  start_direct 64M direct=owner
+  shown=$(under python3 -c '
+import mmap, os, sys
+size, tail = int(sys.argv[2]), 65536
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+os.ftruncate(fd, size + tail)
+m = mmap.mmap(fd, size + tail)
+for at in range(0, size + tail, 4096): m[at] = at >> 12 & 255
+for at in range(0, size + tail, 4096): assert m[at] == at >> 12 & 255
+read = os.pread(fd, size + tail, 0)
+for at in range(0, size + tail, 4096): assert read[at] == at >> 12 & 255
+total, inode = 0, os.stat(sys.argv[3]).st_ino
+for line in open("/proc/self/maps"):
+    part = line.split()
+    if int(part[4]) == inode and part[5:] == [sys.argv[3]]: total += int(part[0].split("-")[1], 16) - int(part[0].split("-")[0], 16)
+os.fsync(fd)
+print(total)' "$mnt/file" $size "$pool") || fail "a file of 64 MiB and 64 KiB: $shown"
+  [[ $shown -ge $size ]] || fail "of 64 MiB $shown bytes are the device's own"
+  sum=$(md5sum <"$mnt/file")
+  remount_pool
+  [[ $(md5sum <"$mnt/file") == "$sum" ]] || fail "the file differs after a re-mount"
+  say "$shown bytes of 64 MiB and 64 KiB are the device's own; $(direct_counter handovers) mappings became the kernel's"
+  unmount_pool
+  check_pool
+  exit 0
+fi
+
 huge_bytes() {  # huge_bytes FILE: of its mapping, after each page was stored to
   under python3 -c '
 import mmap, os, sys

@@ -8,6 +8,7 @@ set -euo pipefail
 # shellcheck source=tests/integration/direct_common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/direct_common.sh"
 [[ -x $UDAX_BIN/pmem2_granularity ]] || skip "$UDAX_BIN/pmem2_granularity is not built"
+[[ ! -c $pool ]] || skip "a device has a granularity of its own"
 
 expect() {  # expect WHAT EXPECTED COMMAND...
   local found

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "check/check.h"
 #include "mkfs/make_pool.h"
@@ -143,7 +144,7 @@ class Walker {
     std::sort(names.begin(), names.end());
     for (const std::string& name : names) {
       seen.content += name + "\n";
-      const std::string below = path.empty() ? name : path + "/" + name;
+      const std::string below = (std::filesystem::path(path) / name).string();
       const auto attr = fs_.lookup(ino, name);
       if (!attr) {
         fail(below);
@@ -211,6 +212,9 @@ Look look_at(fs::Filesystem& fs, const std::map<std::string, Seen>& tree, const 
   const auto is_spared = [&](const std::string& path) {
     return late_may_differ && is_below(path, CampaignImage::kLate);
   };
+  const auto tell = [&look](const std::string& path, std::string_view what) {
+    look.wrong.push_back(std::string("/").append(path).append(": ").append(what));
+  };
   std::vector<Ino> spared;  // a file may have many names
   for (const std::string& path : spares) spared.push_back(tree.at(path).attr.ino);
   for (const auto& [path, was] : tree) {
@@ -231,10 +235,10 @@ Look look_at(fs::Filesystem& fs, const std::map<std::string, Seen>& tree, const 
     if (spares_content && found->second.content != was.content) look.shows_data = true;
     const bool is_dir = (was.attr.mode & 0170000U) == 0040000U;
     const std::string what = difference(found->second, was, spares_content, is_dir);
-    if (!what.empty()) look.wrong.push_back("/" + path + ": " + what);
+    if (!what.empty()) tell(path, what);
   }
   for (const auto& [path, seen] : walker.tree) {
-    if (!tree.contains(path) && !is_spared(path)) look.wrong.push_back("/" + path + ": was not there");
+    if (!tree.contains(path) && !is_spared(path)) tell(path, "was not there");
   }
   return look;
 }

@@ -52,7 +52,7 @@ TEST_F(Handover, ATouchAfterTheFlipGivesTheWholeMappingToTheKernel) {
   EXPECT_EQ(counters_.handovers.load(), 1U);
   EXPECT_EQ(ask(request_of(RequestType::kSync, kLength, kLength)).error, static_cast<uint32_t>(ENOMEM));
   EXPECT_EQ(ask(request_of(RequestType::kUnmap, kLength, kLength)).error, 0U);
-  EXPECT_TRUE(unmapped_.empty());
+  EXPECT_TRUE(unmapped().empty());
   EXPECT_EQ(map(1, kProtRead).error, static_cast<uint32_t>(EOPNOTSUPP));
 }
 
@@ -95,7 +95,68 @@ TEST_F(Handover, UnmappingSeveralLeavesWhatLiesBetween) {
   ASSERT_EQ(map(1, kProtRead, 5 * kLength).error, 0U);
   EXPECT_EQ(ask(request_of(RequestType::kUnmap, 0, kSize)).error, 0U);
   const std::vector<std::pair<uint64_t, uint64_t>> expected{{kLength, kLength}, {4 * kLength, 2 * kLength}};
-  EXPECT_EQ(unmapped_, expected);
+  EXPECT_EQ(unmapped(), expected);
+}
+
+// As on devdax. The file's first 2 MiB are one block of the pool, what follows is less.
+class Coarse : public PlayedClient {
+ protected:
+  static constexpr uint64_t kUnit = kHugeBlocks * kBlockSize;
+  static constexpr uint64_t kTail = 16 * kBlockSize;
+  Coarse() : PlayedClient(fs::DaxMode::kInode, kSetupNoTracking, kUnit) {}
+  void SetUp() override {
+    PlayedClient::SetUp();
+    fs::SetAttr cut;
+    cut.size = 0;
+    ASSERT_TRUE(fs_->setattr(attr_.ino, cut, fs::Caller{}));
+    const std::vector<std::byte> bytes(kUnit + kTail, std::byte{7});
+    ASSERT_TRUE(fs_->write(*file_, 0, bytes, false, false));
+    ASSERT_EQ(open_file(O_RDWR).error, 0U);
+    ASSERT_EQ(map(1, kProtRead | kProtWrite, 0, kUnit + kTail).error, 0U);
+  }
+};
+
+TEST_F(Coarse, ATouchMapsTheWholeUnit) {
+  process_.touch(3 * kBlockSize);
+  wait_for(OpType::kMap);
+  EXPECT_EQ(last(OpType::kMap).offset, 0U);
+  EXPECT_EQ(last(OpType::kMap).length, kUnit);
+  EXPECT_EQ(last(OpType::kMap).device % kUnit, 0U);
+  EXPECT_EQ(seen(OpType::kKernel), 0);
+}
+
+TEST_F(Coarse, WhatIsLessThanAUnitIsTheKernels) {
+  process_.touch(kUnit + kBlockSize);
+  wait_for(OpType::kKernel);
+  EXPECT_EQ(last(OpType::kKernel).offset, kUnit);
+  EXPECT_EQ(last(OpType::kKernel).length, kTail);
+  EXPECT_EQ(last(OpType::kKernel).device, kUnit);
+  EXPECT_EQ(counters_.regions.load(), 1U) << "the rest stays";
+  EXPECT_EQ(seen(OpType::kMap), 0);
+}
+
+TEST_F(Coarse, WholeUnitsAreTaken) {
+  process_.touch(3 * kBlockSize);
+  wait_for(OpType::kMap);
+  const uint64_t sequence =
+      client_->begin_revoke(attr_.ino, {5 * kBlockSize, 6 * kBlockSize}, Client::Revoke::kAll);
+  ASSERT_NE(sequence, 0U);
+  EXPECT_TRUE(client_->finish_revoke(sequence, OpStream::Clock::now() + std::chrono::seconds(60)));
+  EXPECT_EQ(last(OpType::kHole).offset, 0U);
+  EXPECT_EQ(last(OpType::kHole).length, kUnit);
+}
+
+TEST_F(Coarse, WhatIsUnmappedInPartGoesWholeFirst) {
+  process_.touch(3 * kBlockSize);
+  wait_for(OpType::kMap);
+  Request request;
+  request.type = static_cast<uint32_t>(RequestType::kUnmap);
+  request.offset = 8 * kBlockSize;
+  request.length = kBlockSize;
+  EXPECT_EQ(ask(request).error, 0U);
+  EXPECT_EQ(last(OpType::kHole).length, kUnit);
+  ASSERT_EQ(unmapped().size(), 1U);
+  EXPECT_EQ(unmapped()[0].second, kBlockSize);
 }
 
 }  // namespace

@@ -92,8 +92,9 @@ struct Process {
 
 class PlayedClient : public ::testing::Test {
  protected:
-  explicit PlayedClient(fs::DaxMode dax = fs::DaxMode::kAlways, uint32_t setup_flags = kSetupNoTracking)
-      : dax_(dax), setup_flags_(setup_flags) {}
+  explicit PlayedClient(fs::DaxMode dax = fs::DaxMode::kAlways, uint32_t setup_flags = kSetupNoTracking,
+                        uint64_t unit = kBlockSize)
+      : dax_(dax), setup_flags_(setup_flags), unit_(unit) {}
   void SetUp() override {
     ::signal(SIGPIPE, SIG_IGN);
     mkfs::MakeOptions make;
@@ -109,7 +110,7 @@ class PlayedClient : public ::testing::Test {
     ASSERT_TRUE(fs_->set_flags(attr_.ino, format::kFlagDax, format::kFlagDax, {}, fs::Caller{}));
     const std::vector<std::byte> bytes(64 << 10, std::byte{7});
     ASSERT_TRUE(fs_->write(*file_, 0, bytes, false, false));
-    shared_ = std::make_unique<Shared>(Shared{*fs_, jar_, counters_, -1, 1000, false, &holds_});
+    shared_ = std::make_unique<Shared>(Shared{*fs_, jar_, counters_, -1, 1000, false, &holds_, unit_});
     auto pair = make_pair();
     control_ = std::move(pair[0]);
     Peer peer;
@@ -163,13 +164,13 @@ class PlayedClient : public ::testing::Test {
     if (cookie) std::copy(cookie->begin(), cookie->end(), request.cookie);
     return ask(request);
   }
-  Reply map(uint64_t handle, uint32_t prot, uint64_t at = 0) {
+  Reply map(uint64_t handle, uint32_t prot, uint64_t at = 0, uint64_t length = 16 * kBlockSize) {
     Request request;
     request.type = static_cast<uint32_t>(RequestType::kMap);
     request.handle = static_cast<uint32_t>(handle);
     request.offset = at;
     request.file_offset = at;
-    request.length = 16 * kBlockSize;
+    request.length = length;
     request.prot = prot;
     return ask(request);
   }
@@ -209,6 +210,10 @@ class PlayedClient : public ::testing::Test {
     const std::lock_guard lock(mutex_);
     return last_[static_cast<size_t>(type)];
   }
+  [[nodiscard]] std::vector<std::pair<uint64_t, uint64_t>> unmapped() {
+    const std::lock_guard lock(mutex_);
+    return unmapped_;
+  }
   void wait_for(OpType type) {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return seen_[static_cast<size_t>(type)] > 0; });
@@ -222,6 +227,7 @@ class PlayedClient : public ::testing::Test {
 
   const fs::DaxMode dax_;
   const uint32_t setup_flags_;
+  const uint64_t unit_;
   Process process_;
   std::shared_ptr<Medium> medium_ = std::make_shared<Medium>();
   std::unique_ptr<fs::Filesystem> fs_;

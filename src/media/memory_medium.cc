@@ -17,6 +17,23 @@ uint64_t lines_of(uint64_t offset, uint64_t size) {
   return (align_up(offset + size, kCacheLine) - align_down(offset, kCacheLine)) / kCacheLine;
 }
 
+// Whoever has the page mapped may read what is cut off of a file while it is zeroed: bytes and words that are whole.
+void zero(std::byte* p, uint64_t size) {
+  std::byte* const end = p + size;
+  const auto is_aligned = [](const std::byte* at) {
+    return reinterpret_cast<uintptr_t>(at) % sizeof(uint64_t) == 0;
+  };
+  while (p < end) {
+    if (is_aligned(p) && static_cast<size_t>(end - p) >= sizeof(uint64_t)) {
+      __atomic_store_n(reinterpret_cast<uint64_t*>(p), 0, __ATOMIC_RELAXED);
+      p += sizeof(uint64_t);
+    } else {
+      __atomic_store_n(reinterpret_cast<uint8_t*>(p), 0, __ATOMIC_RELAXED);
+      ++p;
+    }
+  }
+}
+
 bool is_zero(const std::byte* p, size_t size) {
   return *p == std::byte{0} && std::memcmp(p, p + 1, size - 1) == 0;
 }
@@ -63,7 +80,7 @@ void MemoryMedium::store_nt(uint64_t offset, const void* source, uint64_t size) 
 void MemoryMedium::zero_nt(uint64_t offset, uint64_t size) {
   UDAX_ASSERT(offset <= this->size() && size <= this->size() - offset);
   if (size == 0) return;
-  std::memset(writable(offset), 0, size);
+  zero(writable(offset), size);
   stores_.fetch_add(1, std::memory_order_relaxed);
   stored_bytes_.fetch_add(size, std::memory_order_relaxed);
   flushed_lines_.fetch_add(lines_of(offset, size), std::memory_order_relaxed);

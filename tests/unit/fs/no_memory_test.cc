@@ -398,7 +398,7 @@ TEST(NoMemoryAtMount, CleanAndAfterACrash) {
         if (result) mounted = std::move(*result);
         return status_of(result);
       });
-      if (!done) {
+      if (!done) {  // NOLINT(clang-analyzer-unix.Malloc): it takes the operator new above for malloc
         ASSERT_NE(done.error(), Error::kOverflow) << "std::bad_alloc left the filesystem";
         EXPECT_EQ(done.error(), Error::kNoMemory) << why;
       }

@@ -57,7 +57,7 @@ void describe(TestPool& pool, Ino ino, const std::string& path, std::map<std::st
   for (const std::string& name : pool.list(ino)) {
     const auto child = pool->lookup(ino, name);
     ASSERT_TRUE(child) << path << "/" << name;
-    describe(pool, child->ino, path + "/" + name, out);
+    describe(pool, child->ino, std::string(path).append("/").append(name), out);
   }
 }
 

@@ -131,7 +131,7 @@ class Sync : public ::testing::Test {
       EXPECT_TRUE(changed.wait_for(lock, 30s, [&] { return arrived; })) << "fsync does not drain";
     }
     EXPECT_TRUE((*pool_)->fsync(*file, false));
-    const std::string left = content_after_power_failure(*medium_, ino);
+    std::string left = content_after_power_failure(*medium_, ino);
     {
       const std::lock_guard lock(mutex);
       returned = true;

@@ -108,6 +108,19 @@ if here_is git; then
   say "git: add, commit, gc, fsck"
 fi
 
+# Nobody syncs: the times tell all the same.
+head -c 65536 /dev/urandom >"$mnt/unsynced"  # no holes: stores to these are faults
+touch -d @1000000000 "$mnt/unsynced"
+[[ $(stat -c %Y "$mnt/unsynced") -eq 1000000000 ]] || fail "touch has no effect"
+under python3 -c '
+import mmap, os, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+m = mmap.mmap(fd, 65536)
+m[5] = 1
+m.close()' "$mnt/unsynced"
+[[ $(stat -c %Y "$mnt/unsynced") -gt 1000000000 ]] || fail "what was stored to a mapping that was only unmapped does not show in mtime"
+say "times of a mapping that nobody synced"
+
 conformity() {  # conformity FILTER [OPTION OF udaxctl run]: what programs may rely on, under the shim
   mkdir "$mnt/conformity"
   UDAX_TEST_DIR=$mnt/conformity timeout -s KILL 200 "$UDAX_BIN/udaxctl" run "${@:2}" -- "$UDAX_BIN/conformity_tests" \

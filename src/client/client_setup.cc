@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
 // How a client comes to be: connection, span, staging, userfaultfds, threads.
-#include <signal.h>
 
 #include <algorithm>
 #include <array>
 
 #include "base/sync_point.h"
+#include "client/blocked_signals.h"
 #include "client/client.h"
 #include "client/kernel.h"
 
@@ -169,10 +169,7 @@ int Client::start_threads() {
   if (const int error = ::pthread_attr_init(&attributes); error != 0) return error;
   ::pthread_attr_setstacksize(&attributes, kStackSize);
   // The program's signals are for its own threads.
-  sigset_t all;
-  sigset_t before;
-  ::sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  const BlockedSignals blocked;
   int error = ::pthread_create(&mapper_, &attributes, &Client::mapper_main, this);
   if (error == 0) {
     error = ::pthread_create(&watchdog_, &attributes, &Client::watchdog_main, this);
@@ -185,7 +182,6 @@ int Client::start_threads() {
       memory_.staging = 0;
     }
   }
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   ::pthread_attr_destroy(&attributes);
   return error;
 }

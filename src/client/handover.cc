@@ -3,11 +3,11 @@
 
 #include <linux/futex.h>
 #include <sched.h>
-#include <signal.h>
 
 #include <cstdio>
 
 #include "base/sync_point.h"
+#include "client/blocked_signals.h"
 #include "client/kernel.h"
 #include "client/vault.h"
 
@@ -159,13 +159,8 @@ int punch_by_mount(int vault, uint64_t offset, uint64_t length, ErrandStack& sta
   errand.run = &punch_file;
   errand.what = &hole;
   // A handler of the program's, on that thread, would find this one's storage.
-  sigset_t all;
-  sigset_t before;
-  ::sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, &before);
-  const bool has_run = run_apart(errand, stack);
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  return has_run ? errand.error : EAGAIN;
+  const BlockedSignals blocked;
+  return run_apart(errand, stack) ? errand.error : EAGAIN;
 }
 
 }  // namespace udax::client

@@ -127,6 +127,10 @@ class Dax {
   [[nodiscard]] Status write_back(inode::Inode& inode, FileBlock from, FileBlock to, Views views);
   [[nodiscard]] Status keep_beside_views(inode::Inode& inode, FileBlock from, FileBlock to);
   void withdraw(inode::Inode& inode, FileBlock from, FileBlock to);
+  /// mtime and ctime, of a store.
+  [[nodiscard]] Status touch(inode::Inode& inode);
+  /// Of what nobody has asked for: holders of copies are to be told.
+  [[nodiscard]] static Status commit_untold(const inode::Inode& inode, inode::Change& change);
   [[nodiscard]] bool flush_collected(inode::Inode& inode, FileBlock from, FileBlock to);
 
   inode::InodeTable& table_;

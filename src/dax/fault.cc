@@ -110,13 +110,6 @@ struct Dax::Resolver {
     return done == start + count ? Status() : Status(Error::kAgain);
   }
 
-  /// Of size, blocks and times nobody has asked for.
-  [[nodiscard]] Status commit(inode::Change& change) const {
-    UDAX_CHECK(change.commit());
-    space.has_untold_attributes.store(true);
-    return {};
-  }
-
   /// Fills the hole or unwritten block at `at`, and gives its device block; what is data already is left alone.
   [[nodiscard]] Result<DeviceBlock> allocate() const {
     inode::Change change(dax.table_);
@@ -138,7 +131,7 @@ struct Dax::Resolver {
     }
     if (!m.is_data()) UDAX_CHECK(fill_blocks(change, map, m, device, at, 1));
     inode::touch_modified(*image, t);
-    UDAX_CHECK(commit(change));
+    UDAX_CHECK(commit_untold(inode, change));
     return device;
   }
 
@@ -165,17 +158,8 @@ struct Dax::Resolver {
     if (device.value % kHugeBlocks != 0) return kNoBlock;
     UDAX_CHECK(fill_blocks(change, map, m, device, start, kHugeBlocks));
     inode::touch_modified(*image, inode::now());
-    UDAX_CHECK(commit(change));
+    UDAX_CHECK(commit_untold(inode, change));
     return device;
-  }
-
-  [[nodiscard]] Status touch() const {
-    const format::TimeStamp t = inode::now();
-    if (inode::is_touched(inode.snapshot(), t)) return {};
-    inode::Change change(dax.table_);
-    UDAX_TRY(format::Inode * image, change.edit(inode));
-    inode::touch_modified(*image, t);
-    return commit(change);
   }
 
   [[nodiscard]] bool has_copies(FileBlock from, FileBlock to) const {
@@ -206,7 +190,7 @@ struct Dax::Resolver {
       if (step != Step::kDone) return step;
     }
     if (entry.entry().kind == Entry::Kind::kData) {
-      UDAX_CHECK(touch());
+      UDAX_CHECK(dax.touch(inode));
       count(dax.counters_.write_data);
       return map_writable(entry);
     }

@@ -78,17 +78,26 @@ bool Dax::flush_collected(inode::Inode& inode, FileBlock from, FileBlock to) {
 
 // mtime and ctime of stores that made no fault. One that cannot be noted is not worth failing an fsync for.
 void Dax::touch_stored(inode::Inode& inode) {
-  const format::TimeStamp t = inode::now();
-  if (inode::is_touched(inode.snapshot(), t)) return;
-  inode::Change change(table_);
-  const auto image = change.edit(inode);
-  if (!image) return;
-  inode::touch_modified(**image, t);
-  if (const Status done = change.commit(); !done) {
+  if (const Status done = touch(inode); !done) {
     log::warning("mtime of inode {}: {}", inode.ino().value, to_string(done.error()));
   }
-  if (mapping::AddressSpace* const space = inode.space(); space != nullptr)
+}
+
+Status Dax::touch(inode::Inode& inode) {
+  const format::TimeStamp t = inode::now();
+  if (inode::is_touched(inode.snapshot(), t)) return {};
+  inode::Change change(table_);
+  UDAX_TRY(format::Inode * image, change.edit(inode));
+  inode::touch_modified(*image, t);
+  return commit_untold(inode, change);
+}
+
+Status Dax::commit_untold(const inode::Inode& inode, inode::Change& change) {
+  UDAX_CHECK(change.commit());
+  if (mapping::AddressSpace* const space = inode.space(); space != nullptr) {
     space->has_untold_attributes.store(true);
+  }
+  return {};
 }
 
 void Dax::note_stored(inode::Inode& inode, FileBlock from, FileBlock to) {

@@ -249,7 +249,7 @@ class Client {
   // client_tracking.cc
   /// Filesystem::tell_attributes() of what is mapped (the worker), of what is open (the control thread). For no others: these
   /// serve nobody whom the kernel lets wait.
-  void tell_of_mapped();
+  void tell_of_mapped() noexcept;
   void tell_of_open() const;
   [[nodiscard]] Span drop_views(Span span) UDAX_REQUIRES(mutex_);
   struct Part {

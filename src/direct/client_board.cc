@@ -67,7 +67,7 @@ void Client::map_around(uint64_t at, const MappedFile& file, uint32_t prot) {
     const LockGuard guard(mutex_);
     const Region* const region = regions_.find(at);
     if (region == nullptr) return;
-    span = {std::max(span.start, region->start), std::min(span.end, region->end)};
+    span = clipped(span, region->start, region->end);
   }
   (void)map_ahead(span);
 }

@@ -83,11 +83,7 @@ void Client::park(const FaultEvent& event) {
 // Who is released kicks after it; so one that is parked since, and of what was held before, is met by the next kick.
 // Who held has settled what he took, but may not tell.
 void Client::serve_parked() {
-  try {
-    tell_of_mapped();
-  } catch (const std::bad_alloc&) {
-    // The next time, then.
-  }
+  tell_of_mapped();
   std::vector<FaultEvent> events;
   events.swap(parked_);
   for (const FaultEvent& event : events) {

@@ -50,8 +50,7 @@ void Client::hand_over_unit(uint64_t at, uint64_t region_id) try {
   const LockGuard guard(mutex_);
   const Region* const region = regions_.find(at);
   if (region == nullptr || region->id != region_id) return wake_in_order(at);
-  const Span unit = widened({at, at + 1});
-  regions_.cut({std::max(unit.start, region->start), std::min(unit.end, region->end)});
+  regions_.cut(clipped(widened({at, at + 1}), region->start, region->end));
   hand_over(*regions_.find(at), at);
 } catch (const std::bad_alloc&) {
   faults_->descriptor().wake(base_ + at, kBlockSize);

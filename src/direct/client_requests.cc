@@ -254,21 +254,19 @@ Status Client::protect(const Request& request) {
 Status Client::sync(Span span) {
   struct Part {
     FileRef file;
-    uint64_t from = 0;
-    uint64_t to = 0;
+    mapping::ByteRange range;
   };
   std::vector<Part> parts;
   {
     const LockGuard guard(mutex_);
     if (!regions_.covers(span)) return Error::kNoMemory;
     for (const auto& [start, region] : regions_.in(span)) {
-      parts.push_back({region.handle, region.file_offset_of(std::max(span.start, region.start)),
-                       region.file_offset_of(std::min(span.end, region.end))});
+      parts.push_back({region.handle, region.file_range_of(clipped(span, region.start, region.end))});
     }
   }
   Status all;
   for (const Part& part : parts) {
-    const Status done = shared_.fs.fsync_range(part.file->open(), part.from, part.to);
+    const Status done = shared_.fs.fsync_range(part.file->open(), part.range.start, part.range.end);
     if (!done && all) all = done;
   }
   return all;

@@ -73,7 +73,7 @@ void Client::settle_dropped(uint64_t acknowledged) {
   }
 }
 
-void Client::tell_of_mapped() {
+void Client::tell_of_mapped() noexcept try {
   std::vector<FileRef> files;
   {
     const LockGuard guard(mutex_);
@@ -83,6 +83,8 @@ void Client::tell_of_mapped() {
     }
   }
   for (const FileRef& file : files) shared_.fs.tell_attributes(file->inode());
+} catch (const std::bad_alloc&) {
+  // The next time, then.
 }
 
 void Client::tell_of_open() const {

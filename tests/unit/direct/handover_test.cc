@@ -101,7 +101,7 @@ TEST_F(Handover, UnmappingSeveralLeavesWhatLiesBetween) {
 // As on devdax. The file's first 2 MiB are one block of the pool, what follows is less.
 class Coarse : public PlayedClient {
  protected:
-  static constexpr uint64_t kUnit = kHugeBlocks * kBlockSize;
+  static constexpr uint64_t kUnit = kHugeSize;
   static constexpr uint64_t kTail = 16 * kBlockSize;
   Coarse() : PlayedClient(fs::DaxMode::kInode, kSetupNoTracking, kUnit) {}
   void SetUp() override {

@@ -222,7 +222,9 @@ Result<dax::FaultResult> Filesystem::fault(inode::Inode& inode, FileBlock at, da
     UDAX_TRY(const dax::FaultResult result, dax_->fault(inode, at, access, order_max, install));
     tell_attributes(inode);
     if (result != dax::FaultResult::kCopiesOut) return result;
-    const uint64_t blocks = order_max >= mapping::kHugeOrder ? kHugeBlocks : 1;
+    // Of a page that is out itself only that page: whoever else uses the file's pages is not to lose them all.
+    const bool is_out = inode.space()->copies.any_or_late(at, at + 1);
+    const uint64_t blocks = order_max >= mapping::kHugeOrder && !is_out ? kHugeBlocks : 1;
     StaleCopies out{FileBlock(align_down(at.value, blocks)), {}, {}};
     out.to = out.from + blocks;
     if (mappers().return_late()) {

@@ -78,8 +78,7 @@ bool PageCopies::hand_out_again(FileBlock from, FileBlock to) {
     if (!is_known_out(at)) return false;
   }
   set(handed_lately_, from, to);
-  // A recall that is about to end must not take these for the copies that it has dropped.
-  hand_out_count_.fetch_add(1, std::memory_order_relaxed);
+  log_hand_out(from, to);
   return true;
 }
 
@@ -95,8 +94,8 @@ Status PageCopies::hand_out(FileBlock from, FileBlock to) try {
 }
 
 Status PageCopies::note_out(FileBlock from, FileBlock to) try {
-  ++hand_out_count_;
   const LockGuard guard(out_lock_);
+  log_hand_out(from, to);
   is_empty_.store(false);
   set(out_, from, to);
   return {};
@@ -216,21 +215,63 @@ void PageCopies::note_written(FileBlock from, FileBlock to) {
 
 void PageCopies::settle(uint64_t offset, std::span<const std::byte> data) { overlay(offset, data, false); }
 
-void PageCopies::end_wave(FileBlock from, FileBlock to, Wave wave, bool returns_late) {
-  // Some page may have been handed out meanwhile. Then it has no twin, or one that is younger.
-  const bool are_all_gone = wave.hand_outs == hand_out_count_ && wave.twins == twin_count_;
-  for (auto twin = twins_.lower_bound(from.value); twin != twins_.end() && twin->first < to.value;) {
-    const bool is_gone = are_all_gone || twin->second->number < wave.twins;
-    if (is_gone && returns_late) twin->second->is_late = true;
-    twin = is_gone && !returns_late ? twins_.erase(twin) : std::next(twin);
+// A recall that is about to end must not take these for the copies that it has dropped.
+void PageCopies::log_hand_out(FileBlock from, FileBlock to) {
+  const uint64_t at = hand_out_count_.load(std::memory_order_relaxed);
+  hand_outs_[at % kHandOutsKept] = {from, to};
+  hand_out_count_.store(at + 1, std::memory_order_relaxed);
+}
+
+// In order, clipped to [from, to); all of it, if nobody remembers.
+size_t PageCopies::handed_out_since(Wave wave, FileBlock from, FileBlock to,
+                                    std::array<Range, kHandOutsKept>& out) {
+  const LockGuard guard(out_lock_);
+  const uint64_t now = hand_out_count_.load(std::memory_order_relaxed);
+  if (now - wave.hand_outs > kHandOutsKept) {
+    out[0] = {from, to};
+    return 1;
   }
+  size_t count = 0;
+  for (uint64_t i = wave.hand_outs; i < now; ++i) {
+    const Range& range = hand_outs_[i % kHandOutsKept];
+    const Range part{std::max(range.from, from), std::min(range.to, to)};
+    if (part.from < part.to) out[count++] = part;
+  }
+  std::sort(out.begin(), out.begin() + count, [](const Range& a, const Range& b) { return a.from < b.from; });
+  return count;
+}
+
+void PageCopies::end_wave(FileBlock from, FileBlock to, Wave wave, bool returns_late) {
+  std::array<Range, kHandOutsKept> since;
+  const size_t count = handed_out_since(wave, from, to, since);
+  FileBlock at = from;
+  for (size_t i = 0; i < count; ++i) {
+    end_wave_of(at, since[i].from, returns_late);
+    end_wave_of_older_twins(since[i].from, since[i].to, wave, returns_late);
+    at = std::max(at, since[i].to);
+  }
+  end_wave_of(at, to, returns_late);
   if (twins_.size() > kLateMax) shed_late_twins();
-  if (!are_all_gone || from >= to) return;
+}
+
+// Of [from, to) nothing was handed out since its beginning.
+void PageCopies::end_wave_of(FileBlock from, FileBlock to, bool returns_late) {
+  if (from >= to) return;
+  end_wave_of_older_twins(from, to, {twin_count_, 0}, returns_late);
   const LockGuard guard(out_lock_);
   if (returns_late && !make_late(from, to)) return;  // out they stay
   reset(out_, from, to);
   reset(handed_lately_, from, to);
   update_empty();
+}
+
+// What was handed out since has no twin, or one that is younger.
+void PageCopies::end_wave_of_older_twins(FileBlock from, FileBlock to, Wave wave, bool returns_late) {
+  for (auto twin = twins_.lower_bound(from.value); twin != twins_.end() && twin->first < to.value;) {
+    const bool is_gone = twin->second->number < wave.twins;
+    if (is_gone && returns_late) twin->second->is_late = true;
+    twin = is_gone && !returns_late ? twins_.erase(twin) : std::next(twin);
+  }
 }
 
 // Of what is out; no memory: false.

@@ -86,7 +86,8 @@ class PageCopies {
     uint64_t hand_outs = 0;
   };
   [[nodiscard]] Wave begin_wave() const { return {twin_count_, hand_out_count_}; }
-  /// Its end: no copy of [from, to) that was there at its beginning is left. `returns_late`: but what was sent back may still come.
+  /// Its end: no copy of [from, to) that was there at its beginning is left. What was handed out since is out, and of that nothing
+  /// else: whoever takes back one page of many that go in and out gets it. `returns_late`: but what was sent back may still come.
   void end_wave(FileBlock from, FileBlock to, Wave wave, bool returns_late = false);
   /// The holder has dropped its copies of [from, to), whatever was stored to them.
   void forget(FileBlock from, FileBlock to);
@@ -114,6 +115,16 @@ class PageCopies {
   [[nodiscard]] static bool any_of(const Chunks& chunks, FileBlock from, FileBlock to);
   void overlay(uint64_t offset, std::span<const std::byte> data, bool with_came_back);
   using Twins = std::map<uint64_t, std::unique_ptr<Twin>>;  // by block
+  struct Range {
+    FileBlock from;
+    FileBlock to;
+  };
+  static constexpr size_t kHandOutsKept = 64;
+  void log_hand_out(FileBlock from, FileBlock to) UDAX_REQUIRES(out_lock_);
+  [[nodiscard]] size_t handed_out_since(Wave wave, FileBlock from, FileBlock to,
+                                        std::array<Range, kHandOutsKept>& out);
+  void end_wave_of(FileBlock from, FileBlock to, bool returns_late);
+  void end_wave_of_older_twins(FileBlock from, FileBlock to, Wave wave, bool returns_late);
   void shed_late_twins();
   [[nodiscard]] bool make_late(FileBlock from, FileBlock to) UDAX_REQUIRES(out_lock_);
   void set_come(FileBlock from, FileBlock to, bool has_late_twins);
@@ -129,7 +140,8 @@ class PageCopies {
   std::atomic<bool> is_empty_{true};  // nothing is or can be out or late: for those that take no lock
   Twins twins_;
   uint64_t twin_count_ = 0;
-  std::atomic<uint64_t> hand_out_count_{0};
+  std::atomic<uint64_t> hand_out_count_{0};                                     // changes under out_lock_
+  std::array<Range, kHandOutsKept> hand_outs_ UDAX_GUARDED_BY(out_lock_) = {};  // the last, by hand_out_count_
 };
 
 }  // namespace udax::mapping

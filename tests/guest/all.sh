@@ -33,8 +33,9 @@ if $short; then
 else
   [[ ${#kinds[@]} -gt 0 ]] || kinds=(devdax-2M devdax-4K ext4-dax xfs-dax)
   as_root=(kill9 mount_basic fsck_modes dax_flag dax_mmap dax_lost_update dax_late_write dax_late_return dax_flip_live dax_storm udax_fsx udax_storm sqlite archive
-    full_pool udaxctl_commands options_errors media_errors mount_helper transports direct_huge direct_kill direct_late direct_storm)
-  as_user=(dax_flag dax_flip_live udax_fsx)
+    full_pool udaxctl_commands options_errors media_errors mount_helper mount_user kill_stuck transports direct_huge direct_kill
+    direct_late direct_flip direct_hostile direct_io direct_programs direct_storm)
+  as_user=(kill9 dax_flag dax_mmap dax_lost_update dax_flip_live udax_fsx)
   cuts=3
 fi
 if [[ -n ${UDAX_GUEST_SCRIPTS:-} ]]; then
@@ -47,24 +48,45 @@ cuts=${UDAX_GUEST_CUTS:-$cuts}
 export UDAX_ROUNDS=${UDAX_ROUNDS:-1} UDAX_WORKERS=${UDAX_WORKERS:-2} UDAX_SECONDS=${UDAX_SECONDS:-10}
 
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/udax-guests.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+running=''
+tidy_up() {
+  trap - EXIT
+  if [[ -n $running ]]; then
+    kill "$running" 2>/dev/null || true
+    wait "$running" 2>/dev/null || true
+  fi
+  rm -rf "$work"
+}
+trap tidy_up EXIT
 trap 'exit 143' INT TERM HUP
 # Who reads what this prints may be gone first; that must not keep it from tidying up.
 trap '' PIPE
 : >"$work/results"
 failed=0
 
+# run COMMAND...: sets status. In the background, since a signal would wait for what runs in the foreground.
+run() {
+  status=0
+  : >"$work/log"
+  "$@" </dev/null >"$work/log" 2>&1 &
+  running=$!
+  tail -n +1 -s 0.2 -f --pid="$running" "$work/log" &
+  local show=$!
+  wait "$running" || status=$?
+  running=''
+  wait "$show" || true
+}
+
 # guest NAME COMMAND...: shows what it prints, and keeps its results. 77 ends all.
 guest() {
-  local name=$1 status=0
+  local name=$1 status
   shift
   echo "== $name"
-  "$@" </dev/null 2>&1 | tee "$work/log" || status=${PIPESTATUS[0]}
+  run "$@"
   if [[ $status -eq 125 ]] && grep -q 'Oops: int3' "$work/log"; then
     # QEMU's emulation, seldom, runs code that the booting kernel is patching: nothing of ours has run yet.
     echo "== $name, once more"
-    status=0
-    "$@" </dev/null 2>&1 | tee "$work/log" || status=${PIPESTATUS[0]}
+    run "$@"
   fi
   grep '^RESULT ' "$work/log" >>"$work/results" || true
   if [[ $status -eq 77 ]] && grep -q '^SKIPPED guest' "$work/log"; then exit 77; fi
@@ -83,7 +105,8 @@ for kind in "${kinds[@]}"; do
   if [[ ${#as_user[@]} -gt 0 ]]; then
     guest "$kind user" "$here/run.sh" -t 14400 -m 2048 -d "$kind" "$here/suite.sh" "$kind" user "${as_user[@]}"
   fi
-  guest "$kind power_cut" "$here/power_cut.sh" "$kind" "$cuts"
+  guest "$kind power_cut" "$here/power_cut.sh" "$kind" root "$cuts"
+  if [[ ${#as_user[@]} -gt 0 ]]; then guest "$kind power_cut-user" "$here/power_cut.sh" "$kind" user "$cuts"; fi
 done
 
 echo

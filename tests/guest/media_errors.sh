@@ -77,7 +77,7 @@ if [[ -c $pool ]]; then
   echo 0xbd000000000000c0 >status
   echo 0x8c >misc
   echo 0 >cpu
-  printf '0x%x\n' $(($(cat /sys/bus/nd/devices/dax0.*/resource | head -n 1) + pool_at)) >addr
+  printf '0x%x\n' $(($(cat /sys/bus/nd/devices/dax0.*/resource 2>/dev/null | head -n 1) + pool_at)) >addr
   echo 1 >bank
   cd /
   sleep 1

@@ -6,31 +6,45 @@
 # Stores that were not flushed survive here, as the image does: what this shows is that a pool comes back through the real device
 # path. That flushes are where they must be, the recording medium shows (docs/testing.md).
 #
-#   power_cut.sh KIND [ROUNDS]    prints "RESULT KIND root power_cut OUTCOME SECONDS [REASON]"
+#   power_cut.sh KIND WHO [ROUNDS]    prints "RESULT KIND WHO power_cut OUTCOME SECONDS [REASON]"; WHO: root, or user (nobody)
 #   UDAX_SEED: of the first round
 set -euo pipefail
 : "${UDAX_BIN:?is the folder of the programs}"
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-kind=$1
-rounds=${2:-1}
+kind=$1 who=$2
+rounds=${3:-1}
 workers=2
 seed=${UDAX_SEED:-$((RANDOM << 15 | RANDOM))}
 RANDOM=$((seed % 32768))
 
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/udax-cut.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+running=''
+tidy_up() {
+  trap - EXIT
+  if [[ -n $running ]]; then
+    kill "$running" 2>/dev/null || true
+    wait "$running" 2>/dev/null || true
+  fi
+  rm -rf "$work"
+}
+trap tidy_up EXIT
 trap 'exit 143' INT TERM HUP
 # Who reads what this prints may be gone first; that must not keep it from tidying up.
 trap '' PIPE
 mkdir "$work/share"
 chmod 777 "$work/share"
 
-# In the guest, $1 is what to do, $2 the share, $3 the round, $4 the seed, $5 the workers.
+# In the guest, $1 is what to do, $2 the share, $3 the round, $4 the seed, $5 the workers, $6 who, $7 this folder.
 cat >"$work/share/inside" <<'END'
 set -eu
+if [[ $6 == user && $(id -u) -eq 0 ]]; then
+  source "$7/user.sh"
+  become_user "$UDAX_GUEST_POOLS" "$(dirname "$2")" || { echo "$user_refused"; exit 1; }
+  exec "${as[@]}" bash "$0" "$@"
+fi
 pool=$UDAX_GUEST_POOLS
 [[ ! -d $pool ]] || pool=$pool/pool
-mkdir -p /mnt/udax
+mnt=$(mktemp -d)
 logs=$2/logs$3
 case $1 in
   cut)
@@ -39,43 +53,45 @@ case $1 in
       [[ -c $pool ]] || size=(-s 512M)
       "$UDAX_BIN/mkfs.udaxfs" -q "${size[@]}" "$pool"
     fi
-    "$UDAX_BIN/udaxfs" "$pool" /mnt/udax
-    mkdir "/mnt/udax/r$3" "$logs"
+    "$UDAX_BIN/udaxfs" "$pool" "$mnt"
+    mkdir "$mnt/r$3" "$logs"
     touch "$2/go$3"
-    "$UDAX_BIN/ack_writer" run "/mnt/udax/r$3" "$logs" "$5" "$4"
+    "$UDAX_BIN/ack_writer" run "$mnt/r$3" "$logs" "$5" "$4"
     ;;
   verify)
-    "$UDAX_BIN/udaxfs" "$pool" /mnt/udax
-    "$UDAX_BIN/ack_writer" verify "/mnt/udax/r$3" "$logs" "$5" "$4"
-    umount /mnt/udax
+    "$UDAX_BIN/udaxfs" "$pool" "$mnt"
+    "$UDAX_BIN/ack_writer" verify "$mnt/r$3" "$logs" "$5" "$4"
+    if [[ $(id -u) -eq 0 ]]; then umount "$mnt"; else fusermount3 -u "$mnt"; fi
     # It waits for the daemon to let go.
     "$UDAX_BIN/fsck.udaxfs" -n "$pool"
     ;;
 esac
 END
 
-result() { echo "RESULT $kind root power_cut $1 $SECONDS $2"; }
-boot() {  # boot OPTIONS... -- ACTION ROUND
+result() { echo "RESULT $kind $who power_cut $1 $SECONDS $2"; }
+boot() {  # boot OPTIONS... -- ACTION ROUND: sets status. In the background, since a signal would wait for what runs in the foreground
   local options=()
   while [[ $1 != -- ]]; do options+=("$1"); shift; done
+  status=0
   "$here/run.sh" -t 300 -d "$kind:$work/image" -w "$work/share" "${options[@]}" \
-    bash "$work/share/inside" "$2" "$work/share" "$3" "$((seed + $3))" "$workers"
+    bash "$work/share/inside" "$2" "$work/share" "$3" "$((seed + $3))" "$workers" "$who" "$here" >"$work/log" 2>&1 &
+  running=$!
+  wait "$running" || status=$?
+  running=''
 }
 
 truncate -s 768M "$work/image"
 : "${UDAX_CUT_MS_MAX:=6000}"
 for ((round = 1; round <= rounds; round++)); do
   delay=$((RANDOM % UDAX_CUT_MS_MAX + 300))
-  status=0
-  boot -c "$work/share/go$round:$delay" -- cut "$round" >"$work/log" 2>&1 || status=$?
+  boot -c "$work/share/go$round:$delay" -- cut "$round"
   if [[ $status -eq 77 ]]; then cat "$work/log"; exit 77; fi
   if [[ $status -ne 137 ]]; then
     cat "$work/log"
     result FAILED "round $round, seed $seed: the machine ended by itself, status $status"
     exit 1
   fi
-  status=0
-  boot -- verify "$round" >"$work/log" 2>&1 || status=$?
+  boot -- verify "$round"
   cat "$work/log"
   if [[ $status -ne 0 ]]; then
     result FAILED "round $round, cut after $delay ms, seed $seed: status $status"

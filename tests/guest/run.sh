@@ -117,7 +117,8 @@ make_job() {
   mkdir -m 777 "$job"
   printf 'GUEST_MODULES=%q\nGUEST_SHARE=%q\n' "$guest_cache/lib/modules" "$share" >"$job/settings"
   {
-    printf 'set -u\nexport HOME=/root UDAX_IN_GUEST=1 PATH=%q\n' "$PATH"
+    # The distribution's programs first: what a version manager puts before them (a python3 that is a script) takes seconds there.
+    printf 'set -u\nexport HOME=/root UDAX_IN_GUEST=1 PATH=%q\n' "/usr/sbin:/usr/bin:/sbin:/bin:$PATH"
     # The caller's settings for the scripts of this project.
     local name
     for name in ${!UDAX_*}; do printf 'export %s=%q\n' "$name" "${!name}"; done

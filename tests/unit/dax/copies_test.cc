@@ -306,6 +306,33 @@ TEST(Copies, APageThatComesDuringAFlip) {
   pool->mappers().remove(&after);
 }
 
+// A process that goes over all the pages of a file through the cache does not keep another from mapping one of them: that one is
+// taken back, and what is filled meanwhile of the others is no reason to begin again. (It was: neither came on, see docs/dax.md.)
+TEST(Copies, AFaultBesideOneThatFillsTheOtherPages) {
+  constexpr uint64_t kPages = 64;
+  constexpr uint64_t kMine = 3;
+  TestPool pool(16 * kMiB);
+  const Ino f = pool.file(kRootIno, "f", std::string(kPages * kBlockSize, 'd'));
+  const auto cached = *pool->open(f, O_RDWR, false);
+  ASSERT_TRUE(pool->set_flags(f, kDax, kDax, {}, kRoot));
+  ModelPageCache cache(pool.fs(), *cached);
+  (void)cache.load(0, kPages * kBlockSize);
+  DuringRecalls after([&](int n) {
+    for (uint64_t at = 0; at < kPages && n < 20; ++at) {
+      if (at != kMine) (void)cache.load(at * kBlockSize, 1);
+    }
+  });
+  pool->mappers().add(&after);
+  int installed = 0;
+  const auto result = pool->fault(cached->inode(), FileBlock(kMine), dax::Access::kWrite, mapping::kHugeOrder,
+                                  [&](const dax::View&) { return ++installed, Status(); });
+  pool->mappers().remove(&after);
+  ASSERT_TRUE(result);
+  EXPECT_EQ(*result, dax::FaultResult::kMapped);
+  EXPECT_EQ(installed, 1);
+  EXPECT_EQ(after.count, 1);
+}
+
 /// A cached write of which the cache drops the page, and fills it anew, before the write comes to the filesystem: as Linux may,
 /// which unlocks pages that are up to date before it sends what was written to them.
 class AWriteUnderWay {

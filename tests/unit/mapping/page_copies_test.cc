@@ -178,8 +178,36 @@ TEST_F(Copies, AWaveLeavesWhatWasHandedOutSince) {
   direct_write(kBlockSize, "y");  // under the new copy
   copies_.end_wave(FileBlock(1), FileBlock(3), wave);
   EXPECT_TRUE(is_out(1));
+  EXPECT_FALSE(is_out(2));
   EXPECT_EQ(copies_.twins(), 1U) << "that of the new copy";
   EXPECT_FALSE(copies_.hand_out_again(FileBlock(1), FileBlock(2)));
+}
+
+TEST_F(Copies, AWaveTakesWhatLiesBetweenPagesHandedOutSince) {
+  for (const bool returns_late : {false, true}) {
+    ASSERT_TRUE(copies_.hand_out(FileBlock(0), FileBlock(8)));
+    const PageCopies::Wave wave = copies_.begin_wave();
+    for (const uint64_t at : {6U, 1U, 2U, 6U})
+      ASSERT_TRUE(copies_.hand_out_again(FileBlock(at), FileBlock(at + 1)));
+    ASSERT_TRUE(copies_.hand_out(FileBlock(100), FileBlock(200)));
+    copies_.end_wave(FileBlock(1), FileBlock(8), wave, returns_late);
+    for (const uint64_t at : {0U, 1U, 2U, 6U, 100U, 199U}) EXPECT_TRUE(is_out(at)) << at;
+    for (const uint64_t at : {3U, 4U, 5U, 7U}) {
+      EXPECT_FALSE(is_out(at)) << at;
+      EXPECT_EQ(copies_.any_or_late(FileBlock(at), FileBlock(at + 1)), returns_late) << at;
+    }
+  }
+}
+
+TEST_F(Copies, AWaveThatNobodyRemembersTakesNothing) {
+  ASSERT_TRUE(copies_.hand_out(FileBlock(0), FileBlock(8)));
+  const PageCopies::Wave wave = copies_.begin_wave();
+  for (int i = 0; i < 65; ++i) ASSERT_TRUE(copies_.hand_out_again(FileBlock(1), FileBlock(2)));
+  copies_.end_wave(FileBlock(0), FileBlock(8), wave);
+  EXPECT_TRUE(is_out(1));
+  EXPECT_TRUE(is_out(7));
+  copies_.end_wave(FileBlock(0), FileBlock(8), copies_.begin_wave());
+  EXPECT_FALSE(is_out(1));
 }
 
 // --- the two sides -------------------------------------------------------------------------------------------------

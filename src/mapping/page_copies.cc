@@ -178,18 +178,15 @@ void PageCopies::overlay(uint64_t offset, std::span<const std::byte> data) { ove
 
 void PageCopies::overlay(uint64_t offset, std::span<const std::byte> data, bool with_came_back) {
   const auto last = twins_.lower_bound(blocks_for(offset + data.size()));
-  for (auto twin = twins_.lower_bound(offset >> kBlockShift); twin != last;) {
+  for (auto twin = twins_.lower_bound(offset >> kBlockShift); twin != last; ++twin) {
     const Piece piece = piece_in(twin->first, offset, data.size());
     const bool is_left_alone = twin->second->came_back && !with_came_back;
-    // A page that was written whole is as the file has it: as if handed out anew.
-    if (!is_left_alone && piece.size == kBlockSize) {
-      twin = twins_.erase(twin);
-      continue;
-    }
-    if (!is_left_alone) {
-      std::memcpy(twin->second->page.data() + piece.in_page, data.data() + piece.index, piece.size);
-    }
-    ++twin;
+    if (is_left_alone) continue;
+    std::memcpy(twin->second->page.data() + piece.in_page, data.data() + piece.index, piece.size);
+    // A page that was written whole is as if handed out anew. Its twin stays: somebody may be storing to the file yet, late.
+    if (piece.size < kBlockSize) continue;
+    twin->second->number = twin_count_++;
+    twin->second->is_late = false;
   }
 }
 

@@ -69,7 +69,7 @@ class PageCopies {
   /// Bytes of a copy come back. Calls `store` for those that its holder changed, in order; stops at an error.
   [[nodiscard]] Status merge(uint64_t offset, std::span<const std::byte> returned,
                              const std::function<Status(uint64_t, std::span<const std::byte>)>& store);
-  /// Both the file and the copies change to these bytes (a write through the cache), or to zeroes.
+  /// Both the file and the copies change to these bytes (a write through the cache), or to zeroes. Twins stay, changed so too.
   void overlay(uint64_t offset, std::span<const std::byte> data);
   void zero(uint64_t offset, uint64_t size);
 

@@ -58,7 +58,7 @@ for script in "$@"; do
   echo "RESULT $kind $who $script $outcome $((SECONDS - begun)) $reason"
 done
 # Not that one: after a write(2) that failed, as those do whose daemon is killed, fs/fuse/file.c (fuse_send_write_pages) takes pages
-# for not up to date that are mapped still, and the next store to one warns. Any daemon's end does that, and no byte is lost by it.
+# for not up to date that are mapped still, and the next store to one warns. No byte is lost by that.
 if dmesg | grep -E 'Oops|BUG:|WARNING:' | grep -v 'WARNING: .* __folio_mark_dirty'; then
   echo "RESULT $kind $who kernel FAILED 0 the guest's kernel complained"
   failed=1

@@ -12,6 +12,8 @@
 set -euo pipefail
 : "${UDAX_BIN:?is the folder of the programs}"
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=tests/guest/background.sh
+source "$here/background.sh"
 
 short=false
 kinds=()
@@ -47,37 +49,21 @@ cuts=${UDAX_GUEST_CUTS:-$cuts}
 # What the scripts take from their environment: few rounds.
 export UDAX_ROUNDS=${UDAX_ROUNDS:-1} UDAX_WORKERS=${UDAX_WORKERS:-2} UDAX_SECONDS=${UDAX_SECONDS:-10}
 
-work=$(mktemp -d "${TMPDIR:-/var/tmp}/udax-guests.XXXXXX")
-running=''
-tidy_up() {
-  trap - EXIT
-  if [[ -n $running ]]; then
-    kill "$running" 2>/dev/null || true
-    wait "$running" 2>/dev/null || true
-  fi
-  rm -rf "$work"
-}
-trap tidy_up EXIT
-trap 'exit 143' INT TERM HUP
-# Who reads what this prints may be gone first; that must not keep it from tidying up.
-trap '' PIPE
+work_in udax-guests
 : >"$work/results"
 failed=0
 
-# run COMMAND...: sets status. In the background, since a signal would wait for what runs in the foreground.
+# run COMMAND...: shows what it prints; sets status.
 run() {
-  status=0
   : >"$work/log"
-  "$@" </dev/null >"$work/log" 2>&1 &
-  running=$!
+  start "$@"
   tail -n +1 -s 0.2 -f --pid="$running" "$work/log" &
   local show=$!
-  wait "$running" || status=$?
-  running=''
+  finish
   wait "$show" || true
 }
 
-# guest NAME COMMAND...: shows what it prints, and keeps its results. 77 ends all.
+# guest NAME COMMAND...: keeps its results. 77 ends all.
 guest() {
   local name=$1 status
   shift

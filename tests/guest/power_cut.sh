@@ -11,26 +11,15 @@
 set -euo pipefail
 : "${UDAX_BIN:?is the folder of the programs}"
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=tests/guest/background.sh
+source "$here/background.sh"
 kind=$1 who=$2
 rounds=${3:-1}
 workers=2
 seed=${UDAX_SEED:-$((RANDOM << 15 | RANDOM))}
 RANDOM=$((seed % 32768))
 
-work=$(mktemp -d "${TMPDIR:-/var/tmp}/udax-cut.XXXXXX")
-running=''
-tidy_up() {
-  trap - EXIT
-  if [[ -n $running ]]; then
-    kill "$running" 2>/dev/null || true
-    wait "$running" 2>/dev/null || true
-  fi
-  rm -rf "$work"
-}
-trap tidy_up EXIT
-trap 'exit 143' INT TERM HUP
-# Who reads what this prints may be gone first; that must not keep it from tidying up.
-trap '' PIPE
+work_in udax-cut
 mkdir "$work/share"
 chmod 777 "$work/share"
 
@@ -69,15 +58,12 @@ esac
 END
 
 result() { echo "RESULT $kind $who power_cut $1 $SECONDS $2"; }
-boot() {  # boot OPTIONS... -- ACTION ROUND: sets status. In the background, since a signal would wait for what runs in the foreground
+boot() {  # boot OPTIONS... -- ACTION ROUND: sets status
   local options=()
   while [[ $1 != -- ]]; do options+=("$1"); shift; done
-  status=0
-  "$here/run.sh" -t 300 -d "$kind:$work/image" -w "$work/share" "${options[@]}" \
-    bash "$work/share/inside" "$2" "$work/share" "$3" "$((seed + $3))" "$workers" "$who" "$here" >"$work/log" 2>&1 &
-  running=$!
-  wait "$running" || status=$?
-  running=''
+  start "$here/run.sh" -t 300 -d "$kind:$work/image" -w "$work/share" "${options[@]}" \
+    bash "$work/share/inside" "$2" "$work/share" "$3" "$((seed + $3))" "$workers" "$who" "$here"
+  finish
 }
 
 truncate -s 768M "$work/image"

@@ -33,7 +33,7 @@ END
   chattr +x "$file" &
   flipper=$!
   # Until the thread is where no signal reaches it.
-  for ((i = 0; i < 100; i++)); do
+  for ((i = 0; i < 600; i++)); do
     if grep -qs '^State:.D' /proc/"$daemon"/task/*/status; then break; fi
     sleep 0.05
   done

@@ -275,7 +275,7 @@ class Drawer {
       }
       case 9:
         op_.kind = Kind::kChmod;
-        op_.numbers = {0400 | random_.below(0400)};
+        op_.numbers = {0600 | random_.below(0200)};  // the owner, who need not be root, goes on with it
         return true;
       default: return attribute();
     }

@@ -13,8 +13,10 @@ seed=$(new_seed)
 seconds=${UDAX_SECONDS:-3}
 say "seed $seed (UDAX_SEED=$seed repeats it)"
 
+patience=100  # seconds
+[[ -z ${UDAX_IN_GUEST:-} ]] || patience=600  # emulated processors
 by_itself() {  # by_itself COMMAND...: under the shim, whatever is read and written is taken on at once
-  UDAX_READS_AND_WRITES=on:0 timeout -s KILL 100 "$UDAX_BIN/udaxctl" run -- "$@"
+  UDAX_READS_AND_WRITES=on:0 timeout -s KILL "$patience" "$UDAX_BIN/udaxctl" run -- "$@"
 }
 requests() {  # requests OP: that the kernel has made
   "$UDAX_BIN/udaxctl" stat --json "$mnt" | python3 -c "

@@ -69,8 +69,7 @@ guest() {
   shift
   echo "== $name"
   run "$@"
-  if [[ $status -eq 125 ]] && grep -q 'Oops: int3' "$work/log"; then
-    # QEMU's emulation, seldom, runs code that the booting kernel is patching: nothing of ours has run yet.
+  if died_booting; then
     echo "== $name, once more"
     run "$@"
   fi

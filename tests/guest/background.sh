@@ -6,6 +6,8 @@
 #   work_in NAME        makes the folder `work`; it goes, and what runs is ended, with the script
 #   start COMMAND...    its output goes to $work/log; sets `running`
 #   finish              waits for it; sets `status`
+#   died_booting        after finish, of run.sh: QEMU's emulation, seldom, runs code that the booting kernel is patching; nothing of
+#                       ours has run yet, and it may be started once more
 
 # shellcheck shell=bash disable=SC2034  # what is set is for who sources this
 running=''
@@ -37,3 +39,5 @@ finish() {
   wait "$running" || status=$?
   running=''
 }
+
+died_booting() { [[ $status -eq 125 ]] && grep -q 'Oops: int3' "$work/log"; }

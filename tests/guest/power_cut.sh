@@ -61,9 +61,13 @@ result() { echo "RESULT $kind $who power_cut $1 $SECONDS $2"; }
 boot() {  # boot OPTIONS... -- ACTION ROUND: sets status
   local options=()
   while [[ $1 != -- ]]; do options+=("$1"); shift; done
-  start "$here/run.sh" -t 300 -d "$kind:$work/image" -w "$work/share" "${options[@]}" \
-    bash "$work/share/inside" "$2" "$work/share" "$3" "$((seed + $3))" "$workers" "$who" "$here"
-  finish
+  local _
+  for _ in 1 2; do
+    start "$here/run.sh" -t 300 -d "$kind:$work/image" -w "$work/share" "${options[@]}" \
+      bash "$work/share/inside" "$2" "$work/share" "$3" "$((seed + $3))" "$workers" "$who" "$here"
+    finish
+    died_booting || break
+  done
 }
 
 truncate -s 768M "$work/image"

@@ -244,7 +244,7 @@ void PageCopies::end_wave(FileBlock from, FileBlock to, Wave wave, bool returns_
   FileBlock at = from;
   for (size_t i = 0; i < count; ++i) {
     end_wave_of(at, since[i].from, returns_late);
-    end_wave_of_older_twins(since[i].from, since[i].to, wave, returns_late);
+    end_wave_of_older_twins(since[i].from, since[i].to, wave.twins, returns_late);
     at = std::max(at, since[i].to);
   }
   end_wave_of(at, to, returns_late);
@@ -254,7 +254,7 @@ void PageCopies::end_wave(FileBlock from, FileBlock to, Wave wave, bool returns_
 // Of [from, to) nothing was handed out since its beginning.
 void PageCopies::end_wave_of(FileBlock from, FileBlock to, bool returns_late) {
   if (from >= to) return;
-  end_wave_of_older_twins(from, to, {twin_count_, 0}, returns_late);
+  end_wave_of_older_twins(from, to, twin_count_, returns_late);
   const LockGuard guard(out_lock_);
   if (returns_late && !make_late(from, to)) return;  // out they stay
   reset(out_, from, to);
@@ -263,12 +263,17 @@ void PageCopies::end_wave_of(FileBlock from, FileBlock to, bool returns_late) {
 }
 
 // What was handed out since has no twin, or one that is younger.
-void PageCopies::end_wave_of_older_twins(FileBlock from, FileBlock to, Wave wave, bool returns_late) {
+void PageCopies::end_wave_of_older_twins(FileBlock from, FileBlock to, uint64_t number, bool returns_late) {
   for (auto twin = twins_.lower_bound(from.value); twin != twins_.end() && twin->first < to.value;) {
-    const bool is_gone = twin->second->number < wave.twins;
-    if (is_gone && returns_late) twin->second->is_late = true;
-    twin = is_gone && !returns_late ? twins_.erase(twin) : std::next(twin);
+    twin = twin->second->number < number ? let_go(twin, returns_late) : std::next(twin);
   }
+}
+
+// Its copy is gone. What was sent back of it may still come, if it returns late. Gives the next.
+PageCopies::Twins::iterator PageCopies::let_go(Twins::iterator twin, bool returns_late) {
+  if (!returns_late) return twins_.erase(twin);
+  twin->second->is_late = true;
+  return std::next(twin);
 }
 
 // Of what is out; no memory: false.
@@ -315,9 +320,7 @@ void PageCopies::trust(bool returns_late, FileBlock end) try {
     return;
   }
   for (auto twin = twins_.begin(); twin != twins_.end();) {
-    const bool is_gone = !is_known_out(FileBlock(twin->first));
-    if (is_gone && returns_late) twin->second->is_late = true;
-    twin = is_gone && !returns_late ? twins_.erase(twin) : std::next(twin);
+    twin = is_known_out(FileBlock(twin->first)) ? std::next(twin) : let_go(twin, returns_late);
   }
   for (FileBlock at(0); returns_late && at < end; at += 1) {
     if (!is_known_out(at) && !twins_.contains(at.value)) set(late_, at, at + 1);

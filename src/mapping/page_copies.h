@@ -124,7 +124,8 @@ class PageCopies {
   [[nodiscard]] size_t handed_out_since(Wave wave, FileBlock from, FileBlock to,
                                         std::array<Range, kHandOutsKept>& out);
   void end_wave_of(FileBlock from, FileBlock to, bool returns_late);
-  void end_wave_of_older_twins(FileBlock from, FileBlock to, Wave wave, bool returns_late);
+  void end_wave_of_older_twins(FileBlock from, FileBlock to, uint64_t number, bool returns_late);
+  Twins::iterator let_go(Twins::iterator twin, bool returns_late);
   void shed_late_twins();
   [[nodiscard]] bool make_late(FileBlock from, FileBlock to) UDAX_REQUIRES(out_lock_);
   void set_come(FileBlock from, FileBlock to, bool has_late_twins);

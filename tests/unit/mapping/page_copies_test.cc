@@ -400,6 +400,7 @@ TEST_F(Copies, WrittenWholeDuringARecall) {
   ASSERT_TRUE(copies_.note_out(FileBlock(1), FileBlock(2)));
   file_.replace(kBlockSize, kBlockSize, copy);
   copies_.overlay(kBlockSize, bytes(copy));
+  EXPECT_EQ(copies_.twins(), 1U) << "what was written";
   direct_write(kBlockSize, "direct");
   copies_.end_wave(FileBlock(1), FileBlock(2), wave);
   copy[100] = 's';

@@ -47,7 +47,7 @@ fi
 cuts=${UDAX_GUEST_CUTS:-$cuts}
 
 # What the scripts take from their environment: few rounds.
-export UDAX_ROUNDS=${UDAX_ROUNDS:-1} UDAX_WORKERS=${UDAX_WORKERS:-2} UDAX_SECONDS=${UDAX_SECONDS:-10}
+export UDAX_ROUNDS=${UDAX_ROUNDS:-1} UDAX_WORKERS=${UDAX_WORKERS:-2} UDAX_SECONDS=${UDAX_SECONDS:-4}
 
 work_in udax-guests
 : >"$work/results"

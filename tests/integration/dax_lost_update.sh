@@ -5,18 +5,18 @@
 # lost (lost_update). The kernel alone loses some: it writes the mapped page back, sends the write, drops the page; what
 # is stored in between comes back with the whole old page. The daemon takes of it only what was stored.
 # With that taken away (a knob, in test builds) bytes must be lost.
-# UDAX_ROUNDS: of each run (default 2000). UDAX_SEED: of the first.
+# UDAX_ROUNDS: of 50 pairs of updates, in each run (default 40). UDAX_SEED: of the first.
 set -euo pipefail
 # shellcheck source=tests/integration/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 [[ -z ${UDAX_PEER:-} ]] || skip "it is about DAX files, which a peer does not have"
 program=${UDAX_BIN:-}/lost_update
 [[ -x $program ]] || skip "$program is not built"
-rounds=${UDAX_ROUNDS:-2000}
+updates=$((${UDAX_ROUNDS:-40} * 50))
 seed=$(new_seed)
 say "seed $seed (UDAX_SEED=$seed repeats it)"
 
-run() {  # run ROUNDS LIMIT-IN-SECONDS WORDS...
+run() {  # run UPDATES LIMIT-IN-SECONDS WORDS...
   seed=$((seed + 1))
   timeout -k 10 "$2" "$program" "$mnt/file" "$seed" "$1" "${@:3}" >"$work/run.log" 2>&1
 }
@@ -25,10 +25,10 @@ for options in dax=inode dax=inode,threads=1 dax=always dax=never; do
   make_pool 64M
   mount_pool -o "$options"
   for words in pages=1 pages=5 "pages=2 mixed" "pages=1 beside" "pages=3 beside mixed"; do
-    n=$rounds
-    [[ $words != *beside* ]] || n=$((rounds / 10))
+    n=$updates
+    [[ $words != *beside* ]] || n=$((updates / 10))
     # shellcheck disable=SC2086  # words
-    run "$n" "$((rounds / 10 + 120))" $words || fail "$options, $words, seed $seed: status $?: $(cat "$work/run.log")"
+    run "$n" "$((updates / 10 + 120))" $words || fail "$options, $words, seed $seed: status $?: $(cat "$work/run.log")"
     say "$options, $words: $(cat "$work/run.log")"
   done
   unmount_pool

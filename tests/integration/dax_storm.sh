@@ -4,7 +4,8 @@
 # Nobody waits for ever (dax_storm): while pages are recalled from the kernel, others store to them, call with buffers that
 # are mappings of the same files, sync, cut, flip; with one thread in the daemon and with more, with processes killed,
 # with the kernel short of memory, and with the mount going away in the middle, in each way that it can.
-# UDAX_SECONDS: how long each of the first runs takes (default 5). UDAX_SEED: of the first.
+# UDAX_SECONDS: how long each of the first runs takes (default 5). UDAX_ROUNDS: how often the mount goes in each way (default 3).
+# UDAX_SEED: of the first.
 set -euo pipefail
 # shellcheck source=tests/integration/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -86,7 +87,7 @@ crash() {
   sleep 2
   abort
 }
-for _ in 1 2 3; do
+for ((round = 0; round < ${UDAX_ROUNDS:-3}; ++round)); do
   end_in_the_middle "SIGTERM" terminate
   end_in_the_middle "killed" crash
   end_in_the_middle "umount -f" abort

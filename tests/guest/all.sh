@@ -37,8 +37,8 @@ else
   as_root=(kill9 mount_basic fsck_modes dax_flag dax_mmap dax_lost_update dax_late_write dax_late_return dax_flip_live dax_storm udax_fsx udax_storm sqlite archive
     full_pool udaxctl_commands options_errors media_errors mount_helper mount_user kill_stuck transports direct_huge direct_kill
     direct_late direct_flip direct_hostile direct_io direct_programs direct_storm)
-  as_user=(kill9 dax_flag dax_mmap dax_lost_update dax_flip_live udax_fsx)
-  cuts=3
+  as_user=(kill9 dax_flag dax_lost_update dax_flip_live udax_fsx)
+  cuts=2
 fi
 if [[ -n ${UDAX_GUEST_SCRIPTS:-} ]]; then
   read -r -a as_root <<<"$UDAX_GUEST_SCRIPTS"
@@ -47,7 +47,7 @@ fi
 cuts=${UDAX_GUEST_CUTS:-$cuts}
 
 # What the scripts take from their environment: few rounds.
-export UDAX_ROUNDS=${UDAX_ROUNDS:-1} UDAX_WORKERS=${UDAX_WORKERS:-2} UDAX_SECONDS=${UDAX_SECONDS:-4}
+export UDAX_ROUNDS=${UDAX_ROUNDS:-1} UDAX_WORKERS=${UDAX_WORKERS:-2} UDAX_SECONDS=${UDAX_SECONDS:-3}
 
 work_in udax-guests
 : >"$work/results"

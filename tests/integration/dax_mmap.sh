@@ -27,7 +27,9 @@ as_nobody() {  # the same, as an ordinary user
   rmdir "$mnt/users"
 }
 
-for options in dax=inode dax=inode,threads=1 dax=always dax=never,threads=2; do
+every=(dax=inode dax=inode,threads=1 dax=always dax=never,threads=2)
+[[ -z ${UDAX_IN_GUEST:-} ]] || every=(dax=inode dax=always,threads=1)  # a minute each on emulated processors
+for options in "${every[@]}"; do
   make_pool 256M
   mount_pool -o "$options"
   UDAX_TEST_DIR=$mnt "$UDAX_BIN/dax_tests" --gtest_brief=1 --gtest_filter="${UDAX_FILTER:-*}" >"$work/tests.log" 2>&1 ||
@@ -61,7 +63,8 @@ for kind in cached dax; do
   store_and_kill msync $kind 'msync -s'
   store_and_kill fsync $kind 'fsync'
   store_and_kill fdatasync $kind 'fdatasync'
-  store_and_kill sync $kind 'syncfs'
+  # Kernels that return pages late do not wait for what syncfs(2) has them send.
+  [[ -n $msync_seek ]] || store_and_kill sync $kind 'syncfs'
 done
 say "stored, synced, killed: all is there"
 

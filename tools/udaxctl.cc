@@ -104,6 +104,9 @@ int run(int argc, char** argv) {
   counters->add_option("--interval", stat.interval_s, "Seconds between lines of --watch")
       ->check(CLI::Range(1, 86400));
   counters->add_option("--count", stat.count, "Lines of --watch");
+  CLI::App* const sync =
+      app.add_subcommand("sync", "Makes durable what has been stored to a mount, for all who use it");
+  sync->add_option("MOUNT", path, "Anything on the mount")->required();
   CLI::App* const access =
       app.add_subcommand("dax", "Shows or changes how files are accessed: directly, or cached");
   add_dax(*access, &dax);
@@ -133,6 +136,7 @@ int run(int argc, char** argv) {
   if (list->parsed()) return run_list(json);
   if (extents->parsed()) return run_extents(path, json);
   if (counters->parsed()) return run_stat(stat);
+  if (sync->parsed()) return run_sync(path);
   if (access->parsed()) return run_dax(dax);
   if (starter->parsed()) return run_run(program);
   return run_dump(dump);

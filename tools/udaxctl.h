@@ -52,6 +52,7 @@ std::optional<nlohmann::json> read_stat(int fd);
 
 int run_info(const std::string& path, bool json);
 int run_list(bool json);
+int run_sync(const std::string& path);
 int run_extents(const std::string& path, bool json);
 
 enum class DaxAction : uint8_t { kShow, kOn, kOff, kInherit };

@@ -82,6 +82,7 @@ Status Dispatcher::ioctl(Call& call) {
     case static_cast<uint32_t>(UDAX_IOC_EXTENTS): return ioctl_extents(call, in);
     case static_cast<uint32_t>(UDAX_IOC_DAX): return ioctl_dax_state(call, in);
     case static_cast<uint32_t>(UDAX_IOC_DIRECT): return ioctl_direct(call, in, *file);
+    case static_cast<uint32_t>(UDAX_IOC_SYNC): return ioctl_sync(call);
     default: return Error::kNoTty;
   }
 }
@@ -169,6 +170,12 @@ Status Dispatcher::ioctl_stat(Call& call, const fuse_ioctl_in& in) {
   out.length = static_cast<uint32_t>(text.size());
   std::memcpy(out.text, text.data(), text.size());
   (void)call.send_two(fuse_ioctl_out{}, out);
+  return {};
+}
+
+Status Dispatcher::ioctl_sync(Call& call) {
+  UDAX_CHECK(fs_.sync());
+  (void)call.send(fuse_ioctl_out{});
   return {};
 }
 

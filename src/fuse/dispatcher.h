@@ -235,6 +235,7 @@ class Dispatcher {
   Status ioctl_info(Call&, const fuse_ioctl_in&);
   Status ioctl_stat(Call&, const fuse_ioctl_in&);
   Status ioctl_extents(Call&, const fuse_ioctl_in&);
+  Status ioctl_sync(Call&);
   Status ioctl_dax_state(Call&, const fuse_ioctl_in&);
   Status ioctl_direct(Call&, const fuse_ioctl_in&, fs::OpenFile& file);
 

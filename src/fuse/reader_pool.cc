@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "fuse/caller_cpu.h"
 #include "fuse/pages.h"
+#include "udax/ioctl.h"
 
 #ifndef PR_SET_IO_FLUSHER
 #define PR_SET_IO_FLUSHER 57
@@ -215,6 +216,9 @@ bool ReaderPool::may_take_long(const Reader& me) const {
              reinterpret_cast<const fuse_read_in*>(body)->size >= kLongTransfer;
     case FUSE_WRITE: return me.length >= kLongTransfer;
     case FUSE_SYNCFS: return true;
+    case FUSE_IOCTL:
+      return me.length >= sizeof(fuse_in_header) + sizeof(fuse_ioctl_in) &&
+             reinterpret_cast<const fuse_ioctl_in*>(body)->cmd == UDAX_IOC_SYNC;
     case FUSE_SETATTR:
       return me.length >= sizeof(fuse_in_header) + sizeof(fuse_setattr_in) &&
              (reinterpret_cast<const fuse_setattr_in*>(body)->valid & FATTR_SIZE) != 0 &&

@@ -56,10 +56,10 @@ void append_layers(std::string& out, const fs::Stats& s) {
                  s.journal.commits, s.journal.bytes, s.journal.tail_updates, s.journal.waits, s.journal.used_bytes,
                  s.journal.ring_bytes, s.replay.records, s.replay.bytes, s.replay.was_clean);
   fmt::format_to(to,
-                 R"("media":{{"stores":{},"stored_bytes":{},"flushed_lines":{},"drains":{},"faults":{},)"
-                 R"("lost_pages":{},"corruptions":{},"evicted_orphans":{},"lost":[)",
-                 s.media.stores, s.media.stored_bytes, s.media.flushed_lines, s.media.drains, s.media.faults,
-                 s.lost_pages, s.corruptions, s.evicted_orphans);
+                 R"("media":{{"stores":{},"stored_bytes":{},"flushed_lines":{},"drains":{},"deep_flushes":{},)"
+                 R"("faults":{},"lost_pages":{},"corruptions":{},"evicted_orphans":{},"lost":[)",
+                 s.media.stores, s.media.stored_bytes, s.media.flushed_lines, s.media.drains, s.media.deep_flushes,
+                 s.media.faults, s.lost_pages, s.corruptions, s.evicted_orphans);
   for (size_t i = 0; i < s.lost.size(); ++i) {
     fmt::format_to(to, R"({}{{"offset_bytes":{},"length_bytes":{}}})", i == 0 ? "" : ",", s.lost[i].offset,
                    s.lost[i].size);

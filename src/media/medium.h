@@ -43,7 +43,8 @@ struct Counters {
   uint64_t stored_bytes = 0;
   uint64_t flushed_lines = 0;  // 64-byte lines flushed or stored non-temporally
   uint64_t drains = 0;
-  uint64_t faults = 0;  // media errors survived
+  uint64_t deep_flushes = 0;  // asked for; a platform may have none
+  uint64_t faults = 0;        // media errors survived
 };
 
 /// Pages that a media error has taken.
@@ -87,7 +88,7 @@ class Medium {
   /// Waits until what this thread flushed or stored non-temporally is durable. kIo: the medium said no
   /// (msync failed); nothing may be assumed durable.
   [[nodiscard]] virtual Status drain() = 0;
-  /// Pushes a range to the deepest persistence the platform has (unmount, sync(2)).
+  /// Pushes a range to the deepest persistence the platform has (unmount, UDAX_IOC_SYNC).
   [[nodiscard]] virtual Status deep_flush(uint64_t offset, uint64_t size) = 0;
 
   /// Media errors survived so far, of all threads. A copy that must not return invented bytes compares it

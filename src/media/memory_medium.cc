@@ -98,6 +98,7 @@ Status MemoryMedium::drain() {
 
 Status MemoryMedium::deep_flush(uint64_t offset, uint64_t size) {
   UDAX_ASSERT(offset <= this->size() && size <= this->size() - offset);
+  deep_flushes_.fetch_add(1, std::memory_order_relaxed);
   return {};
 }
 
@@ -107,6 +108,7 @@ Counters MemoryMedium::counters() const {
   c.stored_bytes = stored_bytes_.load(std::memory_order_relaxed);
   c.flushed_lines = flushed_lines_.load(std::memory_order_relaxed);
   c.drains = drains_.load(std::memory_order_relaxed);
+  c.deep_flushes = deep_flushes_.load(std::memory_order_relaxed);
   return c;
 }
 

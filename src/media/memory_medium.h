@@ -34,6 +34,7 @@ class MemoryMedium : public Medium {
   mutable std::atomic<uint64_t> stored_bytes_{0};
   mutable std::atomic<uint64_t> flushed_lines_{0};
   mutable std::atomic<uint64_t> drains_{0};
+  mutable std::atomic<uint64_t> deep_flushes_{0};
 };
 
 }  // namespace udax::media

@@ -231,6 +231,7 @@ Status PoolMedium::drain() {
 
 Status PoolMedium::deep_flush(uint64_t offset, uint64_t size) {
   UDAX_ASSERT(!read_only() && offset <= this->size() && size <= this->size() - offset);
+  impl_->counters.add_deep_flush();
   return impl_->mapping->deep_flush(impl_->mapping, offset, size);
 }
 

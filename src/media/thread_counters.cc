@@ -51,6 +51,7 @@ Counters ThreadCounters::sum() const {
     c.stored_bytes += s.stored_bytes.load(std::memory_order_relaxed);
     c.flushed_lines += s.flushed_lines.load(std::memory_order_relaxed);
     c.drains += s.drains.load(std::memory_order_relaxed);
+    c.deep_flushes += s.deep_flushes.load(std::memory_order_relaxed);
   }
   return c;
 }

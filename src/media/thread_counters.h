@@ -33,6 +33,10 @@ class ThreadCounters {
     const uint32_t i = slot_index();
     bump(i, slots_[i].drains, 1);
   }
+  void add_deep_flush() {
+    const uint32_t i = slot_index();
+    bump(i, slots_[i].deep_flushes, 1);
+  }
   [[nodiscard]] Counters sum() const;
 
  private:
@@ -41,6 +45,7 @@ class ThreadCounters {
     std::atomic<uint64_t> stored_bytes{0};
     std::atomic<uint64_t> flushed_lines{0};
     std::atomic<uint64_t> drains{0};
+    std::atomic<uint64_t> deep_flushes{0};
   };
 
   static void bump(uint32_t index, std::atomic<uint64_t>& counter, uint64_t by) {

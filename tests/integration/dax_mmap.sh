@@ -27,8 +27,8 @@ as_nobody() {  # the same, as an ordinary user
   rmdir "$mnt/users"
 }
 
-every=(dax=inode dax=inode,threads=1 dax=always dax=never,threads=2)
-[[ -z ${UDAX_IN_GUEST:-} ]] || every=(dax=inode dax=always,threads=1)  # a minute each on emulated processors
+every=(dax=inode "dax=inode,threads=1" dax=always "dax=never,threads=2")
+[[ -z ${UDAX_IN_GUEST:-} ]] || every=(dax=inode "dax=always,threads=1")  # a minute each on emulated processors
 for options in "${every[@]}"; do
   make_pool 256M
   mount_pool -o "$options"
@@ -63,8 +63,6 @@ for kind in cached dax; do
   store_and_kill msync $kind 'msync -s'
   store_and_kill fsync $kind 'fsync'
   store_and_kill fdatasync $kind 'fdatasync'
-  # Kernels that return pages late do not wait for what syncfs(2) has them send.
-  [[ -n $msync_seek ]] || store_and_kill sync $kind 'syncfs'
 done
 say "stored, synced, killed: all is there"
 

@@ -25,6 +25,8 @@ expect 1 "no such pool" info "$work/nothing"
 expect 1 "no mount" info "$work"
 expect 1 "no mount" stat "$work"
 expect 1 "no file of ours" extents /etc/passwd
+expect 1 "no mount to sync" sync /etc/passwd
+grep -q 'not on a mounted udaxfs' "$work/err" || fail "$(cat "$work/err")"
 
 make_pool 64M -L "a label"
 expect 0 "info" info "$pool"
@@ -58,6 +60,11 @@ if grep -Ev '^(# TYPE [a-z0-9_]+ (counter|gauge)|[a-z0-9_]+\{[^}]*\} [0-9.e+-]+)
 fi
 expect 0 "watch" stat --watch --count 1 "$mnt"
 say "extents and stat are right"
+
+flushes=$("$ctl" stat --json "$mnt" | python3 -c 'import json, sys; print(json.load(sys.stdin)["media"]["deep_flushes"])')
+for path in "$mnt" "$mnt/large"; do expect 0 "sync" sync "$path"; done
+"$ctl" stat --json "$mnt" | BEFORE=$flushes holds 'j["media"]["deep_flushes"] == int(__import__("os").environ["BEFORE"]) + 2'
+say "sync is right"
 
 mkdir "$mnt/direct"
 echo one >"$mnt/direct/before"

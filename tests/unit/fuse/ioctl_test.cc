@@ -114,6 +114,16 @@ TEST_F(IoctlTest, StatIsAJsonText) {
   EXPECT_NE(text.find("\"create\":{\"count\":1,\"errors\":0,"), std::string::npos) << text;
 }
 
+TEST_F(IoctlTest, SyncFlushesDeeply) {
+  const Opened f = create(1, "file");
+  const auto cmd = static_cast<uint32_t>(UDAX_IOC_SYNC);
+  const uint64_t before = pool.medium().counters().deep_flushes;
+  EXPECT_EQ(ioctl(f.node, f.handle, cmd, 0).error, 0);
+  EXPECT_EQ(pool.medium().counters().deep_flushes, before + 1);
+  EXPECT_EQ(ioctl(1, opendir(1), cmd, 0, {}, FUSE_IOCTL_DIR).error, 0);
+  EXPECT_EQ(pool.medium().counters().deep_flushes, before + 2);
+}
+
 TEST_F(IoctlTest, Extents) {
   const Opened f = create(1, "file");
   (void)write(f, 0, std::string(4096, 'x'));

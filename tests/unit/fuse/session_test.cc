@@ -80,7 +80,9 @@ TEST_F(SessionTest, Statfs) {
 
 TEST_F(SessionTest, SyncfsAndDestroy) {
   init();
+  const uint64_t before = pool.medium().counters().deep_flushes;
   EXPECT_EQ(ask(FUSE_SYNCFS, 1, Body().add(uint64_t{0})).error, 0);
+  EXPECT_EQ(pool.medium().counters().deep_flushes, before + 1);
   EXPECT_EQ(ask(FUSE_DESTROY, 0).error, 0);
 }
 

@@ -15,6 +15,9 @@ was_direct() {  # was_direct WHAT MAPS-BEFORE
   [[ $(direct_counter maps) -gt $2 ]] || fail "$1: nothing was mapped directly"
 }
 
+patience=200  # seconds
+[[ -z ${UDAX_IN_GUEST:-} ]] || patience=800  # emulated processors
+
 start_direct 256M direct=owner
 
 before=$(direct_counter maps)
@@ -123,7 +126,7 @@ say "times of a mapping that nobody synced"
 
 conformity() {  # conformity FILTER [OPTION OF udaxctl run]: what programs may rely on, under the shim
   mkdir "$mnt/conformity"
-  UDAX_TEST_DIR=$mnt/conformity timeout -s KILL 200 "$UDAX_BIN/udaxctl" run "${@:2}" -- "$UDAX_BIN/conformity_tests" \
+  UDAX_TEST_DIR=$mnt/conformity timeout -s KILL "$patience" "$UDAX_BIN/udaxctl" run "${@:2}" -- "$UDAX_BIN/conformity_tests" \
     --gtest_brief=1 --gtest_filter="$1" >"$work/conformity.log" 2>&1
 }
 if [[ -x $UDAX_BIN/conformity_tests ]]; then
@@ -142,7 +145,7 @@ if [[ -x $UDAX_BIN/udax-fsx ]]; then
   for how in "" --reads-and-writes; do
     before=$(direct_counter maps)
     # shellcheck disable=SC2086  # nothing, or an option
-    timeout -s KILL 100 "$UDAX_BIN/udaxctl" run $how -- "$UDAX_BIN/udax-fsx" -f -d 4 -s "$RANDOM" --dax-flip ${msync_seek:+--msync-seek} \
+    timeout -s KILL "$patience" "$UDAX_BIN/udaxctl" run $how -- "$UDAX_BIN/udax-fsx" -f -d 4 -s "$RANDOM" --dax-flip ${msync_seek:+--msync-seek} \
       --save "$work" "$mnt/fsx" >"$work/fsx.log" 2>&1 || fail "udax-fsx $how: $(cat "$work/fsx.log")"
     was_direct udax-fsx "$before"
     say "udax-fsx $how: $(tail -n 1 "$work/fsx.log")"

@@ -101,8 +101,9 @@ struct udax_ioc_direct {
 };
 
 /* What has been stored to the pool, by write(2) and through direct mappings of whichever process, is durable when this returns, with
- * what the memory controllers hold. It is what syncfs(2) would do, which Linux does not tell a FUSE daemon of. Not what the
- * kernel holds still of stores through its own mappings: fsync(2) has it sent. Takes no argument. EIO: some of it cannot be. */
+ * what the memory controllers hold. It is what syncfs(2) would do, which Linux does not tell a FUSE daemon of. Not what the kernel
+ * holds still of stores through its own mappings: udaxctl sync has that sent before, and so does fsync(2). Takes no argument.
+ * EIO: some of it cannot be. */
 #define UDAX_IOC_SYNC _IO(UDAX_IOC_MAGIC, 6)
 
 #define UDAX_IOC_INFO _IOR(UDAX_IOC_MAGIC, 1, struct udax_ioc_info)

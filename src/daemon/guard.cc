@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -16,6 +15,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "base/fusectl.h"
 #include "base/sync_point.h"
 
 namespace udax::daemon {
@@ -23,34 +23,11 @@ namespace {
 
 constexpr uint32_t kEnd = ~uint32_t{0};  // no connection has this number
 
-// fusectl's folder: where it is mounted, else a mount that nobody else sees.
-int open_fusectl() {
-  const int there = ::open("/sys/fs/fuse/connections", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  // Not mounted it is an empty folder of sysfs, and has no numbers in it.
-  if (there >= 0 && ::faccessat(there, ".", W_OK, 0) == 0) {
-    struct stat folder {};
-    struct stat sys {};
-    if (::fstat(there, &folder) == 0 && ::stat("/sys/fs/fuse", &sys) == 0 && folder.st_dev != sys.st_dev)
-      return there;
-  }
-  if (there >= 0) ::close(there);
-  const int context = ::fsopen("fusectl", FSOPEN_CLOEXEC);
-  if (context < 0) return -1;
-  int folder = -1;
-  if (::fsconfig(context, FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) == 0) {
-    folder = ::fsmount(context, FSMOUNT_CLOEXEC, 0);
-  }
-  ::close(context);
-  return folder;
-}
-
 int open_abort(uint32_t connection) {
-  const int folder = open_fusectl();
-  if (folder < 0) return -1;
-  std::array<char, 32> name{};
-  std::snprintf(name.data(), name.size(), "%u/abort", connection);
-  const int file = ::openat(folder, name.data(), O_WRONLY | O_CLOEXEC);
-  ::close(folder);
+  const int fusectl = open_fusectl(O_WRONLY);
+  if (fusectl < 0) return -1;
+  const int file = open_fuse_connection(fusectl, connection, "abort", O_WRONLY);
+  ::close(fusectl);
   return file;
 }
 

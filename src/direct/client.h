@@ -218,7 +218,7 @@ class Client {
   // client_kernel.cc
   [[nodiscard]] bool is_direct(const Region& region) const UDAX_REQUIRES(mutex_);
   void hand_over(Region region, uint64_t at) UDAX_REQUIRES(mutex_);
-  /// The mapping unit around a page that cannot be mapped by itself.
+  /// The mapping unit around a page that cannot be mapped by itself; all of a mapping that has no whole unit in it.
   void hand_over_unit(uint64_t at, uint64_t region_id);
   void report_failures();
   void settle_handovers();

@@ -50,7 +50,10 @@ void Client::hand_over_unit(uint64_t at, uint64_t region_id) try {
   const LockGuard guard(mutex_);
   const Region* const region = regions_.find(at);
   if (region == nullptr || region->id != region_id) return wake_in_order(at);
-  regions_.cut(clipped(widened({at, at + 1}), region->start, region->end));
+  // What has no whole unit in it would become the kernel's in two parts, which it does not move as one (mremap(2)).
+  const bool has_unit = align_up(region->start, shared_.unit) < align_down(region->end, shared_.unit);
+  const Span part = has_unit ? widened({at, at + 1}) : Span{region->start, region->end};
+  regions_.cut(clipped(part, region->start, region->end));
   hand_over(*regions_.find(at), at);
 } catch (const std::bad_alloc&) {
   faults_->descriptor().wake(base_ + at, kBlockSize);

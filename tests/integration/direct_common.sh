@@ -16,6 +16,7 @@ start_direct() {  # start_direct SIZE MOUNT-OPTIONS: a new pool, mounted; its fi
   mount_pool -o "$2"
   setfattr -n user.udax.dax -v 1 "$mnt"
 }
+maps_less_than_2m() { [[ ! -c $pool || $(cat "/sys/bus/dax/devices/${pool##*/}/align") -lt $((2 << 20)) ]]; }  # directly
 direct_counter() {  # direct_counter NAME; takes python3
   "$UDAX_BIN/udaxctl" stat --json "$mnt" | python3 -c "import json,sys; print(json.load(sys.stdin)['direct']['$1'])"
 }

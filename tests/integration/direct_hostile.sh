@@ -186,21 +186,23 @@ for what in garbage "unknown flag"; do
   say "$what: cut off"
 done
 
-python3 "$work/hostile.py" "$mnt" deaf >"$work/deaf.log" 2>&1 &
-deaf=$!
-wait_for "the deaf one has its mapping" grep -q mapped "$work/deaf.log"
-since=$SECONDS
-timeout 20 fallocate -p -o 0 -l 65536 "$mnt/victim" || fail "a punch waits for who does not answer"
-timeout 20 truncate -s 4096 "$mnt/victim" || fail "a truncation waits for who does not answer"
-status=0
-wait "$deaf" || status=$?
-took=$((SECONDS - since))
-[[ $status -eq 137 ]] || fail "who does not answer ended with $status: $(cat "$work/deaf.log")"
-# By that limit and no other (kLateDeadlineMs): it has room in its stream, breaks no rule, and asks for nothing.
-why=$(sed -n 's/.*direct: process [0-9]* of user 0 \(.*\): it was killed.*/\1/p' "$work/daemon.log" | tail -n 1)
-[[ $why == "does not answer" ]] || fail "who does not answer was killed after $took s since it '$why'"
-[[ $took -ge 19 && $took -le 40 ]] || fail "who does not answer was killed after $took s, not 20"
-say "one that does not answer: the others go on, and it is killed after $took s"
+if maps_less_than_2m; then  # or there is nothing to be taken back of a file of 1 MiB
+  python3 "$work/hostile.py" "$mnt" deaf >"$work/deaf.log" 2>&1 &
+  deaf=$!
+  wait_for "the deaf one has its mapping" grep -q mapped "$work/deaf.log"
+  since=$SECONDS
+  timeout 20 fallocate -p -o 0 -l 65536 "$mnt/victim" || fail "a punch waits for who does not answer"
+  timeout 20 truncate -s 4096 "$mnt/victim" || fail "a truncation waits for who does not answer"
+  status=0
+  wait "$deaf" || status=$?
+  took=$((SECONDS - since))
+  [[ $status -eq 137 ]] || fail "who does not answer ended with $status: $(cat "$work/deaf.log")"
+  # By that limit and no other (kLateDeadlineMs): it has room in its stream, breaks no rule, and asks for nothing.
+  why=$(sed -n 's/.*direct: process [0-9]* of user 0 \(.*\): it was killed.*/\1/p' "$work/daemon.log" | tail -n 1)
+  [[ $why == "does not answer" ]] || fail "who does not answer was killed after $took s since it '$why'"
+  [[ $took -ge 19 && $took -le 40 ]] || fail "who does not answer was killed after $took s, not 20"
+  say "one that does not answer: the others go on, and it is killed after $took s"
+fi
 
 touch "$work/end"
 wait "$good" || fail "the good client: $(cat "$work/good.log")"

@@ -135,6 +135,18 @@ TEST_F(Coarse, WhatIsLessThanAUnitIsTheKernels) {
   EXPECT_EQ(seen(OpType::kMap), 0);
 }
 
+// Two mappings of the kernel's side by side are not one for mremap(2).
+TEST_F(Coarse, WhatHasNoWholeUnitIsTheKernelsAtOnce) {
+  constexpr uint64_t kAt = 4 * kUnit + kUnit / 2;
+  const std::vector<std::byte> bytes(kUnit, std::byte{7});
+  ASSERT_TRUE(fs_->write(*file_, kAt, bytes, false, false));
+  ASSERT_EQ(map(1, kProtRead | kProtWrite, kAt, kUnit).error, 0U);
+  process_.touch(kAt + kBlockSize);
+  wait_for(OpType::kKernel);
+  EXPECT_EQ(last(OpType::kKernel).offset, kAt);
+  EXPECT_EQ(last(OpType::kKernel).length, kUnit);
+}
+
 TEST_F(Coarse, WholeUnitsAreTaken) {
   process_.touch(3 * kBlockSize);
   wait_for(OpType::kMap);

@@ -104,6 +104,7 @@ TEST_F(ClientTest, WhatIsBeingTakenAlreadyIsWaitedForToo) {
 TEST_F(ClientTest, WhatIsBeingUnmappedIsWaitedForToo) {
   ASSERT_EQ(open_file(O_RDONLY).error, 0U);
   ASSERT_EQ(map(1, kProtRead).error, 0U);
+  wait_for(OpType::kMap);  // one that is held there does not come to the next
   hold_mapper();
   std::thread other([&] {
     Request request;

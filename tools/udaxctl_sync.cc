@@ -63,13 +63,11 @@ Requests wait_for_none(int fd) {
 int run_sync(const std::string& path) {
   const Fd fd(path, O_RDONLY | O_NONBLOCK);
   if (!fd) return fail(path + ": " + std::strerror(errno));
-  if (::syncfs(fd.get()) != 0) return fail(path + ": " + std::strerror(errno));
-  // Before anything is read of a connection that may be another filesystem's.
-  udax_ioc_info info{};
-  if (::ioctl(fd.get(), UDAX_IOC_INFO, &info) != 0) {
+  if (!ask_mount(path)) {
     return fail(path +
                 (errno == ENOTTY ? " is not on a mounted udaxfs" : std::string(": ") + std::strerror(errno)));
   }
+  if (::syncfs(fd.get()) != 0) return fail(path + ": " + std::strerror(errno));
   const Requests requests = wait_for_none(fd.get());
   if (::ioctl(fd.get(), UDAX_IOC_SYNC) != 0) return fail(path + ": " + std::strerror(errno));
   switch (requests) {

@@ -15,6 +15,7 @@ set_target_properties(libudax PROPERTIES
   CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
   LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib LINK_DEPENDS ${client_dir}/libudax.map)
 target_link_libraries(libudax PRIVATE Threads::Threads)
+udax_precompile(libudax)
 target_link_options(libudax PRIVATE -Wl,--version-script=${client_dir}/libudax.map -Wl,-z,nodelete)
 if(NOT UDAX_SANITIZE)
   target_link_options(libudax PRIVATE -Wl,--no-undefined)

@@ -19,7 +19,7 @@ Usage: test.sh [options] [-- CTEST-OPTIONS]
   --lint                formatting, clang-tidy, shellcheck (if there), and a build by clang as well as by GCC
   --no-deps             install nothing
   --help                this text
-The builds go to build/<preset>; ccache is used if it is there.
+The builds go to build/<preset>; with ccache if it is there, with precompiled headers if not.
 END
 }
 

@@ -258,12 +258,14 @@ TEST(Copies, ControlWithoutTwinsBytesAreLost) {
   EXPECT_EQ(wrong, 5U);
 }
 
+// fs.flip.no_suspicion is found by one seed in a thousand, 1581 the first: begun near it, for what it costs under sanitizers.
 TEST(Copies, ControlOneSideBlindToTheOther) {
   if (!sync_point::kCompiledIn) GTEST_SKIP() << "knobs are not compiled in";
   for (const char* const name : {"dax.fault.ignore_copies", "dax.revoke.skip", "fs.flip.no_suspicion"}) {
     const sync_point::ScopedKnob knob(name);
     uint64_t wrong = 0;
-    for (uint64_t seed = 1; seed <= 3000 && wrong == 0; ++seed) wrong += BothWays(seed).run(600).empty() ? 0 : 1;
+    for (uint64_t seed = 1500; seed <= 4500 && wrong == 0; ++seed)
+      wrong += BothWays(seed).run(600).empty() ? 0 : 1;
     EXPECT_EQ(wrong, 1U) << name;
   }
 }

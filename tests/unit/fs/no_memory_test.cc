@@ -265,7 +265,7 @@ std::vector<Operation> operations_on_bytes() {
       on("ZeroRange", &T::pieces,
          [](F& f, const T&, O& o) { return f.fallocate(o, fs::kFallocZeroRange, 10'000, 2'000'000); }),
       on("CopyRange", &T::pieces,
-         [](F& f, const T&, O& o) { return status_of(f.copy_range(o, 0, o, 1 << 30, 1 << 20)); }),
+         [](F& f, const T&, O& o) { return status_of(f.copy_range(o, 0, o, 1 << 30, 1 << 18)); }),
       on("SeekData", &T::pieces, [](F& f, const T&, O& o) { return status_of(f.seek(o, 100'000, true)); }),
       on("SeekHole", &T::pieces, [](F& f, const T&, O& o) { return status_of(f.seek(o, 100'000, false)); }),
       on("WriteAndFsync", &T::file,

@@ -127,26 +127,25 @@ void Ops::finish_unlink(inode::Inode& victim, Fate fate) const {
 }
 
 Status Ops::evict(inode::Inode& inode) const {
-  for (;;) {
+  for (bool gone = false; !gone;) {
     Change change(table());
     UDAX_TRY(format::Inode * image, change.edit(inode));
-    UDAX_TRY(const bool gone, remove_contents(change, *image));
-    if (gone) {
-      table().hold_number(inode.ino());
-      Status freed = change.tx().remove_orphan(inode.ino());
-      if (freed) freed = change.free(inode, *image);
-      if (freed) freed = change.commit();
-      if (!freed) {
-        table().release_number(inode.ino());
-        return freed;
-      }
-      inode.orphan = false;
-      inode.forget_space();
-      cache().mark_dead(inode);
-      return {};
+    UDAX_TRY(gone, remove_contents(change, *image));
+    if (!gone) {
+      UDAX_CHECK(change.commit());
+      continue;
     }
-    UDAX_CHECK(change.commit());
+    table().hold_number(inode.ino());
+    Status freed = change.tx().remove_orphan(inode.ino());
+    if (freed) freed = change.free(inode, *image);
+    if (freed) freed = change.commit();
+    if (!freed) {
+      table().release_number(inode.ino());
+      return freed;
+    }
   }
+  finish_unlink(inode, Fate::kFreed);
+  return {};
 }
 
 namespace {

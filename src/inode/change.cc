@@ -17,6 +17,8 @@ Result<format::Inode*> Change::edit(Inode& inode) {
   UDAX_ASSERT(count_ < kEditedMax);
   inode.extent_lock.lock();
   edited_[count_++] = Edited{&inode, nullptr, false, {}};
+  // Who has come here without a handle (a sync of everything) may find its slot another inode's, or no slot at all.
+  if (inode.dead) return Error::kStale;
   UDAX_TRY(format::Inode * shadow, tx_.edit(inode.slot_offset()));
   edited_[count_ - 1].shadow = shadow;
   return shadow;
@@ -48,6 +50,7 @@ Status Change::commit() {
   for (size_t i = 0; i < count_; ++i) {
     Inode& inode = *edited_[i].inode;
     if (done) inode.publish(images[i]);
+    if (done && edited_[i].freed) inode.dead = true;
     if (mapping::StateWatchers* const watchers = watchers_of(inode); watchers != nullptr) {
       watchers->publish(state_of(inode.image()));
     }

@@ -26,9 +26,9 @@ class Change {
   [[nodiscard]] InodeTx& tx() { return tx_; }
   [[nodiscard]] alloc::BlockTx& blocks() { return tx_.blocks(); }
 
-  /// The shadow of `inode` to change.
+  /// The shadow of `inode` to change. kStale: it has been freed.
   [[nodiscard]] Result<format::Inode*> edit(Inode& inode) UDAX_NO_THREAD_SAFETY_ANALYSIS;
-  /// Frees `inode` on the medium with this change; `ghost` is the image that memory keeps.
+  /// Frees `inode` on the medium with this change, which makes it dead; `ghost` is the image that memory keeps.
   [[nodiscard]] Status free(Inode& inode, const format::Inode& ghost);
   [[nodiscard]] bool nearly_full() { return tx_.blocks().nearly_full(); }
 

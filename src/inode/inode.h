@@ -99,10 +99,12 @@ class Inode {
     delete made;
     return there;
   }
-  /// Its blocks are free: nothing of it is mapped or dirty any more. REQUIRES: rwsem exclusive, no handle open.
+  /// Its blocks are free: nothing of it is mapped or dirty any more. Who flushes everything needs no handle, and may be at one of its
+  /// entries: that one is waited for. REQUIRES: rwsem exclusive, no handle open; no extent_lock held.
   void forget_space() {
     if (mapping::AddressSpace* const s = space(); s != nullptr) {
-      s->entries.clear();
+      const Status erased = s->entries.erase_range(FileBlock(0), FileBlock(mapping::kFileBlockEnd));
+      UDAX_ASSERT(erased.has_value());  // all of it: there is nothing to split
       s->copies.forget(FileBlock(0), FileBlock(mapping::kFileBlockEnd));
     }
   }

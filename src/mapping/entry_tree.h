@@ -121,7 +121,7 @@ class EntryTree {
   /// kNoMemory comes before anything is removed (unless others insert 2 MiB entries across an end of the range
   /// meanwhile: then entries at the beginning of the range are gone, the rest is there, and to call again is right).
   [[nodiscard]] Status erase_range(FileBlock from, FileBlock to);
-  /// Removes everything. REQUIRES: no entry is locked and nobody else uses the tree (inode eviction).
+  /// Removes everything. REQUIRES: no entry is locked and nobody else uses the tree (its end).
   void clear();
 
   /// For tests: walks all of it, under the tree lock. Empty if the invariants hold, else what is wrong.

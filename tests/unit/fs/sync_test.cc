@@ -194,5 +194,69 @@ TEST_F(Sync, MakesAnOverwriteDurable) {
   EXPECT_EQ(content_after_power_failure(*medium_, ino), pool_->content(ino));
 }
 
+// A sync of everything has no file open. One that is unlinked meanwhile is freed, but what the sync is flushing stays until it is let
+// go of: the daemon ended there, whenever an unlink met the flush that comes every 30 s.
+TEST_F(Sync, AFileThatIsUnlinkedBesideItGoesWhenItIsLetGoOf) {
+  const Ino ino = pool_->file(kRootIno, "file", std::string(20'000, 'o'));
+  EXPECT_TRUE((*pool_)->write(*open(ino), 0, bytes(std::string(20'000, 'n')), false, false));
+  const uint64_t free_before = (*pool_)->statfs().blocks_free;
+  std::atomic<bool> is_unlinked{false};
+  {
+    sync_point::Gate flushing("dax.writeback.locked");
+    std::thread syncing([&] { EXPECT_TRUE((*pool_)->sync()); });
+    ASSERT_TRUE(flushing.wait_reached());
+    std::thread unlinking([&] {
+      EXPECT_TRUE((*pool_)->unlink(kRootIno, "file"));
+      is_unlinked = true;
+    });
+    const auto deadline = std::chrono::steady_clock::now() + 30s;
+    while ((*pool_)->statfs().blocks_free == free_before && std::chrono::steady_clock::now() < deadline) {
+      std::this_thread::sleep_for(1ms);
+    }
+    std::this_thread::sleep_for(20ms);
+    EXPECT_FALSE(is_unlinked);
+    flushing.open();
+    syncing.join();
+    unlinking.join();
+  }
+  EXPECT_GE((*pool_)->statfs().blocks_free, free_before + 5);
+}
+
+/// Has a client's stores to tell of, and unlinks the file as soon as it has told.
+struct GoneWhenTold final : mapping::Mapper {
+  void invalidate(Ino /*ino*/, mapping::ByteRange /*range*/) override {}
+  void write_protect(Ino /*ino*/, mapping::ByteRange /*range*/) override {}
+  void collect(Ino /*ino*/, mapping::ByteRange /*range*/, mapping::Stored& stored) override {
+    stored.ranges.push_back({0, kBlockSize});
+    stored.is_untimed = true;
+    unlink();
+  }
+  std::function<void()> unlink;
+};
+
+// The times of what was stored are noted after the flush: not in the slot of an inode that has been freed in between.
+TEST_F(Sync, MarksNoTimesOfAFileThatIsGone) {
+  const Ino ino = pool_->file(kRootIno, "file", "old");
+  const std::byte* slot = nullptr;
+  {
+    const fs::OpenFilePtr file = open(ino);
+    EXPECT_TRUE((*pool_)->write(*file, 0, bytes("new"), false, false));
+    file->inode().space()->trackers.fetch_add(1);
+    slot = medium_->at(file->inode().slot_offset());
+  }
+  std::vector<std::byte> freed;
+  GoneWhenTold mapper;
+  mapper.unlink = [&] {
+    std::this_thread::sleep_for(20ms);  // or the times would be those that it has
+    EXPECT_TRUE((*pool_)->unlink(kRootIno, "file"));
+    freed.assign(slot, slot + format::kInodeSize);
+  };
+  (*pool_)->mappers().add(&mapper);
+  EXPECT_TRUE((*pool_)->sync());
+  (*pool_)->mappers().remove(&mapper);
+  ASSERT_EQ(freed.size(), format::kInodeSize);
+  EXPECT_EQ(std::memcmp(freed.data(), slot, freed.size()), 0);
+}
+
 }  // namespace
 }  // namespace udax

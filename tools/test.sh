@@ -62,7 +62,7 @@ if command -v ccache >/dev/null; then faster=(-DUDAX_PCH=OFF -DCMAKE_CXX_COMPILE
 build() {  # build PRESET [TARGETS...]: all, if none are given
   say "building $1 in build/$1"
   local options=("${faster[@]}")
-  if [[ $1 == clang ]]; then options=(-DUDAX_PCH=OFF); fi  # a forgotten #include is found here
+  if [[ $1 == clang ]]; then options+=(-DUDAX_PCH=OFF); fi  # a forgotten #include is found here
   cmake --preset "$1" "${options[@]}" >"$log" 2>&1 || { cat "$log"; return 1; }
   if [[ $# -eq 1 ]]; then cmake --build --preset "$1"; else cmake --build --preset "$1" --target "${@:2}"; fi
 }

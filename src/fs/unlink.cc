@@ -115,7 +115,6 @@ void Ops::finish_unlink(inode::Inode& victim, Fate fate) const {
     case Fate::kFreed:
       victim.orphan = false;
       victim.forget_space();
-      cache().mark_dead(victim);
       break;
     case Fate::kToEvict:
       victim.orphan = true;

@@ -28,7 +28,8 @@ class Change {
 
   /// The shadow of `inode` to change. kStale: it has been freed.
   [[nodiscard]] Result<format::Inode*> edit(Inode& inode) UDAX_NO_THREAD_SAFETY_ANALYSIS;
-  /// Frees `inode` on the medium with this change, which makes it dead; `ghost` is the image that memory keeps.
+  /// Frees `inode` on the medium with this change. It is dead from the commit on: the cache keeps `ghost`, its image, for as long as
+  /// the kernel knows the number. The caller references it, holds its rwsem exclusive, and has called hold_number.
   [[nodiscard]] Status free(Inode& inode, const format::Inode& ghost);
   [[nodiscard]] bool nearly_full() { return tx_.blocks().nearly_full(); }
 

@@ -240,13 +240,6 @@ void InodeCache::release(Inode* inode) {
   if (buried) table_.release_number(ino);
 }
 
-void InodeCache::mark_dead(Inode& inode) {
-  Impl::Shard& s = impl_->shard(inode.ino_);
-  const LockGuard guard(s.mutex);
-  UDAX_ASSERT(inode.references_ > 0);
-  inode.dead.store(true, std::memory_order_release);
-}
-
 // --- Lookup counts ---------------------------------------------------------------------------------------------------
 
 Status InodeCache::add_lookup(Ino ino) {

@@ -104,10 +104,6 @@ class InodeCache {
   void forget(Ino ino, uint64_t count);
   [[nodiscard]] uint64_t lookup_count(Ino ino) const;
 
-  /// `inode` is free on the medium: it stays as a ghost for as long as the kernel knows it. The caller holds its rwsem
-  /// exclusive, and has called hold_number before the commit that freed it.
-  void mark_dead(Inode& inode);
-
   /// Those with bytes that only a flush makes durable, as it was at some moment of the call. kNoMemory.
   [[nodiscard]] Result<std::vector<InodeRef>> dirty();
 

@@ -201,12 +201,12 @@ TEST(InodeCache, GoesWithItsLastLookupUnlessInUse) {
   reference.reset();
 }
 
-/// As fs does it: hold, free, mark.
-void kill(Pool& pool, InodeCache& cache, Inode& inode) {
+/// As inode::Change does it: hold, free, mark.
+void kill(Pool& pool, Inode& inode) {
   const LockGuard guard(inode.rwsem);
   pool.table().hold_number(inode.ino());
   ASSERT_TRUE(pool.remove(inode.ino()));
-  cache.mark_dead(inode);
+  inode.dead = true;
 }
 
 /// Whether the number can be given out: all others of its chunk's shard are taken until it is.
@@ -223,7 +223,7 @@ TEST(InodeCache, DeadInodeLivesUntilForgotten) {
   InodeCache cache(pool.table(), 0);
   const Ino ino = pool.create().value();
   ASSERT_TRUE(cache.add_lookup(ino));
-  kill(pool, cache, *cache.get(ino).value());
+  kill(pool, *cache.get(ino).value());
   {
     const Result<InodeRef> ghost = cache.get(ino);
     ASSERT_TRUE(ghost);
@@ -243,7 +243,7 @@ TEST(InodeCache, DeadInodeLivesUntilLetGo) {
   const Ino ino = pool.create().value();
   Result<InodeRef> ref = cache.get(ino);
   ASSERT_TRUE(ref);
-  kill(pool, cache, **ref);
+  kill(pool, **ref);
   EXPECT_FALSE(is_reusable(pool, ino));
   EXPECT_TRUE(cache.get(ino));
   ref->reset();
@@ -263,7 +263,7 @@ TEST(InodeCache, ForgetAllBuriesTheDead) {
   for (size_t i = 0; i < made.size(); ++i) {
     Result<InodeRef> ref = cache.get(made[i]);
     ASSERT_TRUE(ref);
-    if (i % 5 != 0) kill(pool, cache, **ref);
+    if (i % 5 != 0) kill(pool, **ref);
     if (i % 50 == 1) kept.push_back(std::move(*ref));
   }
   cache.forget_all();
@@ -304,7 +304,7 @@ TEST(InodeCache, Threads) {
         ASSERT_TRUE(cache.add_lookup(*own));
         Result<InodeRef> ref = cache.get(*own);
         ASSERT_TRUE(ref);
-        kill(pool, cache, **ref);
+        kill(pool, **ref);
         ref->reset();
         ASSERT_TRUE(cache.get(*own));
         cache.forget(*own, 1);
